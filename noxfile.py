@@ -1,0 +1,59 @@
+"""The project's checks. `nox` runs the tests, the linter and the type checker; `nox -l` lists the rest.
+
+Every session installs the versions that constraints.txt pins.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["tests", "lint", "types"]
+nox.options.reuse_existing_virtualenvs = True
+
+PLUGINS = sorted(str(folder) for folder in Path("plugins").iterdir() if (folder / "pyproject.toml").is_file())
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # the tests run side by side, one process per core
+
+
+def install(session: nox.Session, *packages: str) -> None:
+    session.install("-c", "constraints.txt", *packages)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests of the core and of the plugins, against the installed wheels."""
+    install(session, ".", *PLUGINS, "hatchling", "hypothesis", "pytest", "pytest-xdist")
+    places = [place for plugin in PLUGINS if (place := f"{plugin}/tests") and Path(place).is_dir()]
+    session.run("pytest", "-n", "2", *(session.posargs or ["tests", *places]), env=ONE_THREAD)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff: rules and format."""
+    install(session, "ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict mypy."""
+    install(session, ".", *PLUGINS, "mypy")
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Write the generated pages anew."""
+    install(session, ".", *PLUGINS)
+    session.run("python", "docs/generate_cli.py")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Benchmarks: paired ratios against bare loops, as a table and as JSON."""
+    install(session, ".", *PLUGINS)
+    session.run("python", "tests/benchmarks/step.py", *session.posargs)
