@@ -1,0 +1,35 @@
+"""elboverse: train Gaussian variational autoencoders and read their training through entropies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from elboverse.config import ExperimentConfig, load
+    from elboverse.experiment import train
+    from elboverse.gaussian import DiagonalGaussian
+    from elboverse.hookspecs import Component, hookimpl
+    from elboverse.runfile import Run
+
+__version__ = "0.1.0"
+
+__all__ = ["Component", "DiagonalGaussian", "ExperimentConfig", "Run", "hookimpl", "load", "train"]
+
+_HOMES = {
+    "Component": "elboverse.hookspecs",
+    "DiagonalGaussian": "elboverse.gaussian",
+    "ExperimentConfig": "elboverse.config",
+    "Run": "elboverse.runfile",
+    "hookimpl": "elboverse.hookspecs",
+    "load": "elboverse.config",
+    "train": "elboverse.experiment",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported at first use: `elboverse --help` must answer at once, and reading a run needs no torch.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'elboverse' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,267 @@
+"""What a model, network, dataset, weight constraint, annealing schedule and analysis must be.
+
+The engine uses components through these protocols alone: built-in components have no other door. A class
+need not inherit from them; having the methods is enough. `elboverse.testing` checks a component against its
+contract. Axes: N data, B batch, K samples, D observed, H latent, R replicas, T recorded steps; a point is a
+vector of D numbers, also where it is an image. Tensors appear in annotations only, so that this module
+imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import attrs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor, nn
+
+    from elboverse.gaussian import DiagonalGaussian
+
+__all__ = [
+    "AnnealingSchedule",
+    "Constrainable",
+    "Data",
+    "Model",
+    "Network",
+    "Penalty",
+    "Projection",
+    "Result",
+    "SamplingFree",
+    "Scaling",
+    "VarianceParameters",
+]
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A Gaussian VAE: a `torch.nn.Module` that gives three Gaussians, and knows nothing about training.
+
+    `build(options, data_shape)` of a model component returns one. The engine calls the three methods in every
+    step, under automatic differentiation and, for replicas, under `torch.func.vmap`; they must therefore be pure
+    functions of parameters, buffers and arguments: no random numbers, no in-place change of their arguments, no
+    branching on tensor values.
+    """
+
+    def encode(self, x: Tensor) -> DiagonalGaussian:
+        """Return q(z|x) for points x of shape (*B, D): mean ν and log-variance ln τ² of shape (*B, H)."""
+        ...
+
+    def decode(self, z: Tensor) -> DiagonalGaussian:
+        """Return p(x|z) for latents z of shape (*B, H): mean of shape (*B, D), log-variance that broadcasts to it.
+
+        A log-variance of shape () or (D,) says that Σ does not depend on z, which is cheaper.
+        """
+        ...
+
+    def prior(self) -> DiagonalGaussian:
+        """Return p(z): mean and log-variance of shape (H,). Its mean must be zero."""
+        ...
+
+    def variance_parameters(self) -> VarianceParameters:
+        """Return which parameters are variances; see `VarianceParameters`."""
+        ...
+
+    def get_parameter(self, target: str) -> nn.Parameter:
+        """As of `torch.nn.Module`."""
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """As of `torch.nn.Module`."""
+        ...
+
+    def state_dict(self, *, keep_vars: bool = False) -> dict[str, Tensor]:
+        """As of `torch.nn.Module`."""
+        ...
+
+
+@attrs.frozen
+class VarianceParameters:
+    """The names of a model's parameters that are log-variances themselves.
+
+    They train with their own learning rate. Where `training.variances` is ``"optimal"``, they are not trained
+    but set to the maximiser of the ELBO given the rest, σ² = s² and α²_h = m_h (THEORY: closed-form variances).
+
+    Args:
+        decoder: name of the parameter that is ln σ², shape () or (D,), or None where Σ is fixed or depends on z.
+        prior: name of the parameter that is ln α², shape (H,), or None where the prior is fixed.
+        heads: names of further parameters that shape a variance (a head for Σ(z), say) and so take the
+            variances' learning rate; they have no closed form.
+    """
+
+    decoder: str | None = None
+    prior: str | None = None
+    heads: tuple[str, ...] = ()
+
+    @property
+    def closed_form(self) -> tuple[str, ...]:
+        """The parameters that have a closed-form optimum."""
+        return tuple(name for name in (self.decoder, self.prior) if name is not None)
+
+
+@runtime_checkable
+class SamplingFree(Protocol):
+    """A model whose expected reconstruction error is known exactly, so that its ELBO needs no samples.
+
+    The linear VAE is one. Its Σ must not depend on z.
+    """
+
+    def expected_squared_error(self, x: Tensor, encoder: DiagonalGaussian) -> Tensor:
+        """Return E_q (x_d − μ_d(z))² for points x of shape (*B, D) and q(z|x) = `encoder`, shape (*B, D)."""
+        ...
+
+    def decoder_log_variance(self) -> Tensor:
+        """Return ln σ², shape () or (D,)."""
+        ...
+
+
+@runtime_checkable
+class Constrainable(Protocol):
+    """A model with a weight that a constraint can act on."""
+
+    def constrained_weight(self) -> str:
+        """Return the name of the parameter W of shape (F, H): the first linear layer of the decoder, columns W_h."""
+        ...
+
+
+@runtime_checkable
+class Network(Protocol):
+    """The trainable function between data and latents, without its heads; any VAE type takes any network.
+
+    `build(options, data_shape, latent_dim)` of a network component returns one. The VAE type adds what belongs
+    to it: a linear head that turns encoder features into ν and ln τ², and, for Σ(z), a second output layer.
+    """
+
+    encoder: nn.Module
+    """Maps points (*B, D) to features (*B, encoder_features)."""
+
+    encoder_features: int
+
+    decoder: nn.Module
+    """Maps latents (*B, H) to features (*B, decoder_features); its first linear layer is the one constrained.
+
+    An `nn.Identity` where the decoder has no hidden layer: then the output layer is the first linear one.
+    """
+
+    decoder_features: int
+
+    def build_output(self) -> nn.Module:
+        """Return a new layer from decoder features (*B, decoder_features) to points (*B, D), linear."""
+        ...
+
+    def output_activation(self, pre_activation: Tensor) -> Tensor:
+        """Return the decoder mean μ for the output layer's values, both of shape (*B, D)."""
+        ...
+
+
+@attrs.frozen(eq=False)
+class Scaling:
+    """The affine map that was fitted on the training data alone: scaled = (raw − offset) / scale.
+
+    Args:
+        kind: ``"min-max"``, ``"standard"`` or ``"none"``.
+        offset: in data units, shape (D,).
+        scale: in data units, shape (D,), positive.
+    """
+
+    kind: str
+    offset: Tensor
+    scale: Tensor
+
+    def apply(self, raw: Tensor) -> Tensor:
+        """Return raw points, shape (*B, D), in the units that the model is trained in."""
+        return (raw - self.offset) / self.scale
+
+    def undo(self, scaled: Tensor) -> Tensor:
+        """Return scaled points, shape (*B, D), in data units."""
+        return scaled * self.scale + self.offset
+
+    def log_volume(self) -> float:
+        """Return Σ_d ln scale_d in nats: add it to a log-density of raw points to get that of scaled points."""
+        return float(self.scale.double().log().sum())
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Data:
+    """What a dataset's `build(options, seed)` returns: scaled points, ready to train on.
+
+    `elboverse.data.prepare` splits and scales raw points into one; most datasets end with it.
+
+    Args:
+        train: training points, floating point and finite, shape (N, D).
+        held_out: points that training never sees, shape (M, D); M may be 0.
+        shape: shape of one point, such as (2,) or (28, 28); its product is D.
+        names: what each dimension is, length D, or empty.
+        unit: unit of the raw values, such as ``"px"``; empty if they have none.
+        scaling: the map from raw to scaled points.
+        fingerprint: hexadecimal digest of the points as they are used.
+        train_log_likelihood: where the generating density is known, its mean log-likelihood of the scaled
+            training points in nats per point.
+        held_out_log_likelihood: the same for the held-out points.
+    """
+
+    train: Tensor
+    held_out: Tensor
+    shape: tuple[int, ...]
+    scaling: Scaling
+    fingerprint: str
+    names: tuple[str, ...] = ()
+    unit: str = ""
+    train_log_likelihood: float | None = None
+    held_out_log_likelihood: float | None = None
+
+    @property
+    def dimension(self) -> int:
+        """D, the number of observed dimensions."""
+        return math.prod(self.shape)
+
+
+@runtime_checkable
+class Projection(Protocol):
+    """A weight constraint that maps the weight onto the allowed set after every step."""
+
+    def project(self, weight: Tensor) -> Tensor:
+        """Return the nearest allowed weight, shape (F, H) as given; the engine writes it back in place."""
+        ...
+
+
+@runtime_checkable
+class Penalty(Protocol):
+    """A weight constraint that adds a penalty to the loss."""
+
+    def penalty(self, weight: Tensor) -> Tensor:
+        """Return the penalty in nats for a weight of shape (F, H), shape ()."""
+        ...
+
+
+@runtime_checkable
+class AnnealingSchedule(Protocol):
+    """The weight β of the KL term through training."""
+
+    def weight(self, step: int, total_steps: int) -> float:
+        """Return β ≥ 0 for a step in 0 … total_steps − 1."""
+        ...
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Result:
+    """What an analysis' `build(options, run)` returns: a table, sentences, numbers and a way to draw a figure.
+
+    Args:
+        title: one line above the table.
+        columns: the table's column heads.
+        rows: the table, one sequence of cells per row: str, int, float, bool or None.
+        notes: sentences below the table, the verdict first.
+        data: the same in full precision, for ``--json``: dicts, lists, str, int, float, bool, None.
+        draw: returns the figure; called only if a figure is asked for. None if the analysis has none.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | int | float | bool | None]]
+    notes: Sequence[str] = ()
+    data: Mapping[str, Any] = attrs.field(factory=dict)
+    draw: Callable[[], Figure] | None = None

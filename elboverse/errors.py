@@ -1,0 +1,87 @@
+"""The exceptions that elboverse raises for a user's or a plugin's mistake.
+
+Every message says where the fault is, what was given, what is allowed and, where it helps, what to do next.
+The command line turns each of them into that message and a non-zero exit code, never into a traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "AnalysisError",
+    "ConfigError",
+    "DataError",
+    "ElboverseError",
+    "Interrupted",
+    "NonFiniteError",
+    "PluginError",
+    "RunFileError",
+    "UnknownNameError",
+    "nearest",
+]
+
+
+class ElboverseError(Exception):
+    """Base of every error that elboverse raises on purpose."""
+
+
+class ConfigError(ElboverseError):
+    """A configuration that cannot be used; `faults` lists every fault found, as ``where: what``."""
+
+    def __init__(self, faults: Iterable[str] | str) -> None:
+        self.faults: tuple[str, ...] = (faults,) if isinstance(faults, str) else tuple(faults)
+        if len(self.faults) == 1:
+            super().__init__(self.faults[0])
+        else:
+            listed = "\n".join(f"  {fault}" for fault in self.faults)
+            super().__init__(f"{len(self.faults)} faults in the configuration:\n{listed}")
+
+
+class UnknownNameError(ElboverseError):
+    """A name that no plugin and no built-in provides."""
+
+
+class DataError(ElboverseError):
+    """Data that is missing, damaged, of the wrong shape, or not finite."""
+
+
+class PluginError(ElboverseError):
+    """A plugin that cannot be loaded, breaks a contract or collides with another."""
+
+
+class RunFileError(ElboverseError):
+    """A run file that cannot be written, is damaged, or is none."""
+
+
+class AnalysisError(ElboverseError):
+    """A run that lacks what an analysis needs."""
+
+
+class NonFiniteError(ElboverseError):
+    """A training quantity that became infinite or not a number."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped by a signal; what was done by then has been saved.
+
+    Args:
+        message: at which step, and where it was saved.
+        signal_number: the signal's number, such as 2 for SIGINT.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint such as ``did you mean 'circle'?`` for a mistyped `name`, or an empty string.
+
+    Args:
+        name: what the user wrote.
+        known: the names that exist.
+    """
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"did you mean {matches[0]!r}?" if matches else ""
