@@ -1,0 +1,224 @@
+"""The configuration of a run: a typed tree, read from TOML with overrides, and written back."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import tomli_w
+
+from elboverse.errors import ConfigError, nearest
+from elboverse.hookspecs import selects
+from elboverse.registry import Registry, Selection, discover
+from elboverse.structuring import build_converter, in_range, structure, unstructure
+
+__all__ = [
+    "DEFAULT",
+    "ExperimentConfig",
+    "TrainingConfig",
+    "config_folder",
+    "from_table",
+    "load",
+    "named_configs",
+    "to_table",
+    "to_toml",
+]
+
+DEFAULT = "circle"
+"""The shipped config that is used where none is named."""
+
+MAXIMUM_BYTES = 1 << 20
+
+
+@attrs.frozen(kw_only=True)
+class TrainingConfig:
+    """How a model is trained, whatever it is.
+
+    Args:
+        epochs: passes over the training points.
+        batch_size: B, points per step. Every batch is full: the points left over at the end of an epoch are
+            skipped, other ones in each epoch.
+        learning_rate: Adam's, for all parameters but the variances.
+        variance_learning_rate: Adam's, for the variance parameters.
+        variances: ``"learned"`` by gradient, or ``"optimal"``: set to their closed form in each step.
+        samples: K, Monte-Carlo samples per point; ignored by a model whose ELBO needs none.
+        replicas: R, copies trained side by side with seeds s … s+R−1.
+        evaluate_every: epochs between two evaluations; there is one before the first and one after the last epoch.
+        record_every: steps between two recorded rows.
+        device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …
+        dtype: ``"float32"`` or ``"float64"``.
+    """
+
+    epochs: int = attrs.field(default=150, validator=in_range(minimum=1))
+    batch_size: int = attrs.field(default=1024, validator=in_range(minimum=1))
+    learning_rate: float = attrs.field(default=1e-3, validator=in_range(above=0))
+    variance_learning_rate: float = attrs.field(default=1e-3, validator=in_range(above=0))
+    variances: Literal["learned", "optimal"] = "learned"
+    samples: int = attrs.field(default=1, validator=in_range(minimum=1))
+    replicas: int = attrs.field(default=1, validator=in_range(minimum=1))
+    evaluate_every: int = attrs.field(default=10, validator=in_range(minimum=1))
+    record_every: int = attrs.field(default=1, validator=in_range(minimum=1))
+    device: str = "auto"
+    dtype: Literal["float32", "float64"] = "float32"
+
+
+def _is_folder_name(_instance: Any, _attribute: Any, value: str) -> None:
+    if not re.fullmatch(r"\w[\w .-]{0,99}", value):
+        raise ValueError(
+            f"{value!r} given, allowed are at most 100 letters, digits, spaces and ._-, the first a letter or digit"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class ExperimentConfig:
+    """One run: which components, with which options, trained how.
+
+    Args:
+        name: what the run is called; its folder is named after it, so it may hold letters, digits, spaces and ``._-``.
+        seed: data, split, initial weights, batch order and noise all derive from it.
+        model: the VAE type.
+        dataset: the data.
+        constraint: a constraint on the decoder's first linear weight, for models that have one.
+        annealing: the schedule of the KL weight β.
+        training: optimisation and recording.
+    """
+
+    name: str = attrs.field(default="run", validator=_is_folder_name)
+    seed: int = attrs.field(default=0, validator=in_range(minimum=0))
+    model: Selection = selects("model", default="vae-1")
+    dataset: Selection = selects("dataset")
+    constraint: Selection | None = selects("constraint")
+    annealing: Selection = selects("annealing", default="constant")
+    training: TrainingConfig = attrs.field(factory=TrainingConfig)
+
+
+def load(
+    source: str | Path | Mapping[str, Any] | None = None,
+    overrides: Iterable[str] = (),
+    registry: Registry | None = None,
+) -> ExperimentConfig:
+    """Return the config that `source` names, with `overrides` applied and every component resolved.
+
+    Args:
+        source: a TOML file, the name of a shipped config (``"circle"``), a table, or None for the default one.
+        overrides: ``"key.path=value"`` strings, the value in TOML; what is no TOML value is taken as a string.
+        registry: the components; those of all installed plugins by default.
+
+    Raises:
+        ConfigError: with every fault found.
+    """
+    table = dict(source) if isinstance(source, Mapping) else read_table(source)
+    for override in overrides:
+        _apply(table, override)
+    return from_table(table, registry)
+
+
+def from_table(table: Mapping[str, Any], registry: Registry | None = None) -> ExperimentConfig:
+    """Return a raw table as a config with every component resolved.
+
+    Raises:
+        ConfigError: with every fault found, those of components that do not fit together included.
+    """
+    registry = discover() if registry is None else registry
+    config: ExperimentConfig = structure(build_converter(registry), table, ExperimentConfig)
+    faults = list(_misfits(config))
+    if faults:
+        raise ConfigError(faults)
+    return config
+
+
+def to_table(config: ExperimentConfig) -> dict[str, Any]:
+    """Return the resolved config as plain dicts, lists and scalars; `from_table` reads it back."""
+    table: dict[str, Any] = unstructure(config)
+    return table
+
+
+def to_toml(config: ExperimentConfig) -> str:
+    """Return the resolved config as TOML."""
+    return tomli_w.dumps(to_table(config))
+
+
+def config_folder() -> Path:
+    """Return the folder of the shipped configs: inside the wheel, or beside the package in a source checkout."""
+    package = Path(__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def named_configs() -> dict[str, Path]:
+    """Return the shipped configs by name, those in subfolders as ``folder/name``."""
+    folder = config_folder()
+    files = sorted(folder.rglob("*.toml"))
+    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+
+
+def read_table(source: str | Path | None) -> dict[str, Any]:
+    """Return the raw table of a TOML file or of a shipped config.
+
+    Raises:
+        ConfigError: there is none, or it is no TOML.
+    """
+    path = _find(DEFAULT if source is None else source)
+    try:
+        if path.stat().st_size > MAXIMUM_BYTES:
+            raise ConfigError(f"{path}: more than {MAXIMUM_BYTES:,} bytes; a config is a small TOML file")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: no text file in UTF-8, so no TOML") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: no valid TOML: {error}") from error
+    except (RecursionError, ValueError) as error:
+        raise ConfigError(f"{path}: no usable TOML: {error}") from error
+
+
+def _find(source: str | Path) -> Path:
+    named = named_configs()
+    try:
+        path = Path(source).expanduser()
+        is_file, exists = path.is_file(), path.exists()
+    except (OSError, RuntimeError) as error:  # a name too long, a folder that may not be read, no such user
+        raise ConfigError(f"{source}: {error}; give a TOML file or one of the names {', '.join(named)}") from error
+    if is_file:
+        return path
+    if str(source) in named:
+        return named[str(source)]
+    if path.suffix == ".toml" or path.is_absolute() or exists:
+        what = "is no file" if exists else "no such file"
+        raise ConfigError(f"{path}: {what}; give a TOML file or one of the names {', '.join(named)}")
+    hint = nearest(str(source), named)
+    message = f"no config {str(source)!r}{f' ({hint})' if hint else ''}"
+    raise ConfigError(f"{message}: neither a file nor one of the names {', '.join(named)}")
+
+
+def _apply(table: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    path = [part.strip() for part in key.split(".")]
+    if not separator or not all(path):
+        raise ConfigError(f"--set {override}: give it as key.path=value, for example --set model.latent_dim=8")
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+        value = parsed["value"] if len(parsed) == 1 else text
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError):
+        value = text.strip()
+    inner = table
+    for part in path[:-1]:
+        below = inner.get(part, {})
+        if not isinstance(below, Mapping):
+            below = {"name": below} if isinstance(below, str) else {}
+        inner[part] = dict(below)
+        inner = inner[part]
+    inner[path[-1]] = value
+
+
+def _misfits(config: ExperimentConfig) -> Iterable[str]:
+    """Yield what the chosen components say of the whole config, by their options' optional method `misfits`."""
+    for selection in (config.model, config.dataset, config.constraint, config.annealing):
+        check = getattr(selection.options, "misfits", None) if selection is not None else None
+        if check is not None:
+            yield from check(config)
