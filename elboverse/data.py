@@ -1,0 +1,160 @@
+"""From raw points to `contracts.Data`: the checks, the seeded split, the scaling fitted on train, the fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from elboverse.contracts import Data, Scaling
+from elboverse.errors import DataError
+from elboverse.seeding import generator
+
+__all__ = ["fingerprint", "fit_scaling", "prepare", "require_finite", "split"]
+
+
+def split(points: Tensor, held_out_fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Return train and held-out points, drawn without replacement in an order that `seed` alone decides.
+
+    Args:
+        points: shape (N, D).
+        held_out_fraction: share of the points that is held out, 0 ≤ f < 1; the number is rounded down.
+        seed: the run's seed.
+
+    Raises:
+        DataError: no training point would be left.
+    """
+    held_out = int(len(points) * held_out_fraction)
+    if len(points) - held_out < 1:
+        raise DataError(f"{len(points)} points, {held_out} of them held out: no point is left to train on")
+    order = torch.randperm(len(points), generator=generator(seed, "split"))
+    return points[order[held_out:]], points[order[:held_out]]
+
+
+def fit_scaling(kind: str, train: Tensor) -> Scaling:
+    """Return the scaling of that kind, fitted on training points of shape (N, D).
+
+    ``"min-max"`` maps each dimension's training range to [0, 1], ``"standard"`` to mean 0 and standard deviation 1,
+    ``"none"`` leaves it. A dimension that does not vary is shifted only.
+
+    Raises:
+        DataError: the kind is unknown, or the range of a dimension overflows the type of the points.
+    """
+    wide = train.double()
+    lowest, highest = wide.amin(0), wide.amax(0)
+    if kind == "min-max":
+        offset, scale = lowest, highest - lowest
+    elif kind == "standard":
+        offset, scale = wide.mean(0), wide.std(0, correction=0)
+    elif kind == "none":
+        return Scaling(kind, torch.zeros_like(train[0]), torch.ones_like(train[0]))
+    else:
+        raise DataError(f"scaling: {kind!r} given, allowed is 'min-max', 'standard' or 'none'")
+    # Compared by range: the mean of equal numbers is off by a rounding error, which must not be blown up to one.
+    varies = (highest > lowest) & (scale > 0)
+    offset = torch.where(varies, offset, lowest).to(train.dtype)
+    scale = torch.where(varies, scale, torch.ones_like(scale)).to(train.dtype)
+    if not bool((offset.isfinite() & scale.isfinite()).all()):
+        raise DataError(
+            f"scaling: the values are too large for {kind!r} in {train.dtype}; divide them by a common unit"
+        )
+    return Scaling(kind, offset, scale)
+
+
+def require_finite(points: Tensor, what: str) -> None:
+    """Check that there are points and that all are finite.
+
+    Args:
+        points: shape (N, D).
+        what: how a message calls them, such as a file's name.
+
+    Raises:
+        DataError: there are none, they have no dimension, or some are not finite; the first is named by row and
+            column, counted from 0.
+    """
+    if points.ndim != 2 or 0 in points.shape:
+        raise DataError(
+            f"{what}: shape {tuple(points.shape)} given, allowed is (points, dimensions) with both at least 1"
+        )
+    if not bool(torch.isfinite(points.sum(dtype=torch.float64))):
+        bad = ~torch.isfinite(points)
+        row, column = (int(index) for index in bad.nonzero()[0]) if bool(bad.any()) else (-1, -1)
+        if row >= 0:
+            raise DataError(
+                f"{what}: {int(bad.sum())} of {points.numel()} values are not finite, "
+                f"the first in row {row}, column {column} (counted from 0): {points[row, column].item()}"
+            )
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """Return a hexadecimal digest of the shapes, types and values of tensors."""
+    digest = hashlib.blake2b(digest_size=16)
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def prepare(
+    points: Tensor,
+    *,
+    seed: int,
+    held_out: float | Tensor = 0.5,
+    scaling: str | Scaling = "min-max",
+    shape: Sequence[int] | None = None,
+    names: Sequence[str] = (),
+    unit: str = "",
+    log_density: Callable[[Tensor], Tensor] | None = None,
+    what: str = "data",
+) -> Data:
+    """Return raw points as `contracts.Data`: checked, split, and scaled by what was fitted on train alone.
+
+    Args:
+        points: raw points, shape (N, D), floating point.
+        seed: the run's seed; it decides the split.
+        held_out: the share of points to hold out, or the held-out points themselves, shape (M, D).
+        scaling: ``"min-max"``, ``"standard"`` or ``"none"`` (see `fit_scaling`), or the map itself where it is known.
+        shape: shape of one point; (D,) by default.
+        names: what each dimension is, length D or empty.
+        unit: unit of the raw values.
+        log_density: where the generating density is known, its logarithm in nats: (N, D) raw points → (N,).
+        what: how a message calls the data.
+
+    Raises:
+        DataError: there are no points, some are not finite, or their number of dimensions does not fit.
+    """
+    require_finite(points, what)
+    if isinstance(held_out, Tensor):
+        require_finite(held_out, f"{what}, held out")
+        if held_out.shape[1] != points.shape[1]:
+            raise DataError(f"{what}: {points.shape[1]} dimensions in train, {held_out.shape[1]} held out")
+        train, held = points, held_out
+    else:
+        train, held = split(points, held_out, seed)
+    shape = (points.shape[1],) if shape is None else tuple(shape)
+    if math.prod(shape) != points.shape[1]:
+        raise DataError(f"{what}: points of shape {shape} have {math.prod(shape)} values, not {points.shape[1]}")
+    if names and len(names) != points.shape[1]:
+        raise DataError(f"{what}: {len(names)} names for {points.shape[1]} dimensions")
+    fitted = scaling if isinstance(scaling, Scaling) else fit_scaling(scaling, train)
+    truth: list[float | None] = [None, None]
+    if log_density is not None:
+        truth = [
+            float(log_density(part.double()).mean()) + fitted.log_volume() if len(part) else None
+            for part in (train, held)
+        ]
+    train, held = fitted.apply(train), fitted.apply(held)
+    return Data(
+        train=train,
+        held_out=held,
+        shape=shape,
+        scaling=fitted,
+        fingerprint=fingerprint(train, held),
+        names=tuple(names),
+        unit=unit,
+        train_log_likelihood=truth[0],
+        held_out_log_likelihood=truth[1],
+    )
