@@ -1,0 +1,242 @@
+"""``bounds``: the ELBO, the entropy sum that it converges to, and the held-out ELBO, through training.
+
+At every stationary point of a Gaussian VAE with a learned decoder variance the ELBO equals a sum of entropies; here
+one sees how soon. The relative difference is 100·(ELBO − H_sum)/|final ELBO| in %, as the paper plots it, but signed.
+
+Source: Damm et al., AISTATS 2023, Theorems 1 to 3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import numpy as np
+
+from elboverse.builtin.analyses.curves import moving_average
+from elboverse.builtin.analyses.reading import Array, Reading, ReplicaOptions, plural
+from elboverse.contracts import Result
+from elboverse.errors import AnalysisError
+from elboverse.structuring import in_range
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from elboverse.runfile import Run
+
+__all__ = ["Bounds", "BoundsOptions", "HeldOut", "build"]
+
+_MILESTONES: Final = 11
+
+
+@attrs.frozen(kw_only=True)
+class BoundsOptions(ReplicaOptions):
+    """Options of `bounds`.
+
+    Args:
+        window: steps over which the moving average is taken, at least 1.
+    """
+
+    window: int = attrs.field(
+        default=100,
+        validator=in_range(minimum=1),
+        metadata={"help": "Steps over which the moving average is taken."},
+    )
+
+
+@attrs.frozen(eq=False)
+class HeldOut:
+    """The evaluations on held-out points.
+
+    Args:
+        steps: number of updates before each, shape (E,).
+        elbo: in nats per point, shape (E, R).
+        standard_error: of the ELBO, over points, shape (E, R).
+    """
+
+    steps: Array
+    elbo: Array
+    standard_error: Array
+
+
+@attrs.frozen(eq=False)
+class Bounds:
+    """The bounds through training, in nats per point.
+
+    Args:
+        steps: recorded steps, shape (T,).
+        elbo: the ELBO of each step's batch, shape (T, R).
+        entropy_sum: H_sum of the same batch, shape (T, R).
+        window: steps over which averages are taken.
+        final_elbo: the ELBO averaged over the last `window` steps, shape (R,).
+        held_out: the held-out evaluations; None if there are none.
+    """
+
+    steps: Array
+    elbo: Array
+    entropy_sum: Array
+    window: int
+    final_elbo: Array
+    held_out: HeldOut | None
+
+    @property
+    def relative_difference(self) -> Array:
+        """100·(ELBO − H_sum)/|final ELBO| in %, shape (T, R)."""
+        relative: Array = 100 * (self.elbo - self.entropy_sum) / np.abs(self.final_elbo)
+        return relative
+
+    def averaged(self, values: Array) -> Array:
+        """Return the moving average of values of shape (T, R)."""
+        return moving_average(self.steps, values, self.window)
+
+
+def build(options: BoundsOptions, run: Run) -> Result:
+    """Return the bounds at milestones of the training.
+
+    The keys of `Result.data`, medians over the replicas read unless they say otherwise: ``window`` in steps;
+    ``replicas``, the numbers of those read; ``final``, one table per replica with ``replica``, ``elbo``,
+    ``entropy_sum`` and ``difference_percent``, averages over the last ``window`` steps; ``milestones``, each with
+    ``step``, ``epoch``, ``elbo``, ``entropy_sum``, ``difference_percent`` and ``mean_difference_percent`` (the moving
+    average); ``held_out``, each evaluation with ``step``, ``elbo`` and ``elbo_standard_error``; and
+    ``log_likelihood``, the generating density's, with ``train`` and ``held_out``, null where it is not known.
+
+    Args:
+        options: window and replica.
+        run: of any model.
+
+    Raises:
+        AnalysisError: no step is recorded, or the run has no such replica.
+    """
+    reading = Reading(run, options.replica)
+    bounds = _read(reading, options.window)
+
+    def draw() -> Figure:
+        from elboverse.builtin.analyses.bounds_figure import draw  # matplotlib, which only a figure needs
+
+        return draw(reading, bounds)
+
+    milestones = _milestones(reading, bounds)
+    rows = [(*milestone.values(), *_nearest_held_out(bounds, milestone["step"])) for milestone in milestones]
+    final = _final(reading, bounds)
+    return Result(
+        title=f"ELBO and entropy sum in nats per point: {reading.name}",
+        columns=(
+            "step",
+            "epoch",
+            "ELBO",
+            "entropy sum",
+            "difference %",
+            "its mean %",
+            "held-out ELBO",
+            "± SE",
+            "at step",
+        ),
+        rows=rows,
+        notes=_notes(reading, bounds, final),
+        data={
+            "window": options.window,
+            "replicas": reading.replicas,
+            "final": final,
+            "milestones": milestones,
+            "held_out": _held_out_table(bounds),
+            "log_likelihood": {split: reading.ground_truth(split) for split in ("train", "held_out")},
+        },
+        draw=draw,
+    )
+
+
+def _read(reading: Reading, window: int) -> Bounds:
+    reading.require_rows("bounds")
+    steps = reading.run.steps
+    elbo = reading.series("elbo").astype(np.float64)
+    final = elbo[steps > steps[-1] - window].mean(0)
+    if not (np.isfinite(final) & (final != 0)).all():
+        raise AnalysisError(
+            f"{reading.run.path}: the ELBO of the last {plural(window, 'step')} is {final.tolist()} per replica, "
+            f"and the difference is measured relative to it, so it must be finite and not zero"
+        )
+    held_out = None
+    if reading.evaluated("held_out"):
+        held_out = HeldOut(
+            reading.run.evaluation_steps("held_out"),
+            reading.evaluation("held_out", "elbo"),
+            reading.evaluation("held_out", "elbo_standard_error"),
+        )
+    return Bounds(steps, elbo, reading.series("entropy_sum").astype(np.float64), window, final, held_out)
+
+
+def _milestones(reading: Reading, bounds: Bounds) -> list[dict[str, Any]]:
+    count = len(bounds.steps)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, _MILESTONES)).round().astype(np.int64))
+    difference = bounds.relative_difference
+    averaged = bounds.averaged(difference)
+    return [
+        {
+            "step": (step := int(bounds.steps[row])),
+            "epoch": reading.epoch(step),
+            "elbo": float(np.median(bounds.elbo[row])),
+            "entropy_sum": float(np.median(bounds.entropy_sum[row])),
+            "difference_percent": float(np.median(difference[row])),
+            "mean_difference_percent": float(np.median(averaged[row])),
+        }
+        for row in chosen
+    ]
+
+
+def _nearest_held_out(bounds: Bounds, step: int) -> tuple[float | None, float | None, int | None]:
+    if bounds.held_out is None:
+        return None, None, None
+    nearest = int(np.abs(bounds.held_out.steps - step).argmin())
+    return (
+        float(np.median(bounds.held_out.elbo[nearest])),
+        float(np.median(bounds.held_out.standard_error[nearest])),
+        int(bounds.held_out.steps[nearest]),
+    )
+
+
+def _held_out_table(bounds: Bounds) -> list[dict[str, Any]]:
+    if bounds.held_out is None:
+        return []
+    return [
+        {"step": int(step), "elbo": float(np.median(elbo)), "elbo_standard_error": float(np.median(standard_error))}
+        for step, elbo, standard_error in zip(
+            bounds.held_out.steps, bounds.held_out.elbo, bounds.held_out.standard_error, strict=True
+        )
+    ]
+
+
+def _final(reading: Reading, bounds: Bounds) -> list[dict[str, Any]]:
+    last = bounds.steps > bounds.steps[-1] - bounds.window
+    entropy_sum = bounds.entropy_sum[last].mean(0)
+    difference = bounds.relative_difference[last].mean(0)
+    return [
+        {
+            "replica": replica,
+            "elbo": float(bounds.final_elbo[r]),
+            "entropy_sum": float(entropy_sum[r]),
+            "difference_percent": float(difference[r]),
+        }
+        for r, replica in enumerate(reading.replicas)
+    ]
+
+
+def _notes(reading: Reading, bounds: Bounds, final: list[dict[str, Any]]) -> list[str]:
+    elbo, entropy_sum, difference = (
+        float(np.median([replica[name] for replica in final])) for name in ("elbo", "entropy_sum", "difference_percent")
+    )
+    recorded = int((bounds.steps > bounds.steps[-1] - bounds.window).sum())
+    verdict = (
+        f"Averaged over the last {plural(recorded, 'recorded step')}: ELBO {elbo:.4f}, entropy sum {entropy_sum:.4f}, "
+        f"difference {difference:+.3f} % of |ELBO|."
+    )
+    notes = [verdict]
+    value, standard_error, step = _nearest_held_out(bounds, int(bounds.steps[-1]) + 1)
+    if value is None or standard_error is None or step is None:
+        notes.append("No held-out evaluation is recorded.")
+    else:
+        notes.append(f"Held-out ELBO after {plural(step, 'step')}: {value:.4f} ± {standard_error:.4f}.")
+    truth = reading.ground_truth("held_out")
+    if truth is not None:
+        notes.append(f"Log-likelihood of the held-out points under the generating density: {truth:.4f}.")
+    notes.append("The difference is a signed sum that can cancel; `elboverse analyze stationarity` shows its terms.")
+    return notes + reading.caveats()

@@ -1,0 +1,137 @@
+"""The figure of ``bounds``: ELBO, entropy sum and held-out ELBO above, their relative difference below."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from elboverse.builtin.analyses import style
+from elboverse.builtin.analyses.bounds import Bounds
+from elboverse.builtin.analyses.curves import envelope, quartiles, robust_limits
+from elboverse.builtin.analyses.reading import Array, Reading
+
+__all__ = ["draw"]
+
+_TRANSIENT: Final = 0.05
+"""The share of the run whose values may fall outside the frame."""
+
+_FEW: Final = 30
+"""Up to how many points a line's points are marked, since a line through few of them may be too short to see."""
+
+
+def draw(reading: Reading, bounds: Bounds) -> Figure:
+    """Return the figure. Of several replicas, medians and quartile bands of the moving averages are drawn.
+
+    Args:
+        reading: the run.
+        bounds: what is drawn.
+    """
+    with style.applied():
+        figure = style.new_figure(height=4.2)
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1.7, 1))
+        _draw_bounds(upper, reading, bounds)
+        _draw_difference(lower, bounds)
+        style.label_steps(upper, reading.steps_per_epoch, label=False)
+        style.label_steps(lower)
+    return figure
+
+
+def _draw_bounds(axes: Axes, reading: Reading, bounds: Bounds) -> None:
+    start = _settled(bounds)
+    framed = []
+    for values, colour, line, name in (
+        (bounds.elbo, style.ACTIVE, "-", "ELBO"),
+        (bounds.entropy_sum, style.ACCENT, (0, (3.5, 1.5)), "entropy sum"),
+    ):
+        if values.shape[1] == 1:
+            _draw_line(axes, bounds.steps, values[:, 0], color=colour, linewidth=0.5, alpha=0.22, zorder=1)
+        low, median, high = quartiles(bounds.averaged(values))
+        _draw_line(axes, bounds.steps, median, color=colour, linestyle=line, linewidth=1.3, label=name, zorder=3)
+        _draw_band(axes, bounds.steps, low, high, colour)
+        framed += [(bounds.steps, low), (bounds.steps, high)]
+    if bounds.held_out is not None:
+        low, median, high = quartiles(bounds.held_out.elbo)
+        error = np.stack((median - low, high - median))
+        if bounds.elbo.shape[1] == 1:
+            error = np.broadcast_to(bounds.held_out.standard_error[:, 0], error.shape)
+        axes.errorbar(
+            bounds.held_out.steps,
+            median,
+            error,
+            linestyle="",
+            marker="o",
+            markersize=3.5,
+            color=style.INK,
+            markerfacecolor="white",
+            elinewidth=0.8,
+            label="held-out ELBO",
+            zorder=4,
+        )
+        framed.append((bounds.held_out.steps, median))
+    truth = reading.ground_truth("held_out")
+    if truth is not None:
+        label = "log-likelihood of the\ngenerating density (held-out)"
+        axes.axhline(truth, color=style.INK, linewidth=0.9, linestyle=":", label=label, zorder=2)
+        framed.append((bounds.steps[-1:], np.array([truth])))
+    axes.set_ylabel("nats per point")
+    _frame(axes, framed, start)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+
+
+def _draw_difference(axes: Axes, bounds: Bounds) -> None:
+    relative = bounds.relative_difference
+    axes.axhline(0, color=style.GREY, linewidth=0.8, zorder=0)
+    several = relative.shape[1] > 1
+    framed = []
+    if not several:
+        _draw_line(
+            axes, bounds.steps, relative[:, 0], color=style.GREY, linewidth=0.5, alpha=0.55, label="each step", zorder=1
+        )
+        late = relative[bounds.steps >= _settled(bounds), 0]
+        framed.append((bounds.steps[-1:], np.quantile(late, (0.02,))))
+        framed.append((bounds.steps[-1:], np.quantile(late, (0.98,))))
+    low, median, high = quartiles(bounds.averaged(relative))
+    name = f"average over\n{bounds.window:,} steps"
+    label = f"{name},\nmedian and quartiles" if several else name
+    _draw_line(axes, bounds.steps, median, color=style.INK, linewidth=1.3, label=label, zorder=3)
+    _draw_band(axes, bounds.steps, low, high, style.INK)
+    framed += [(bounds.steps, low), (bounds.steps, high)]
+    axes.set_ylabel("difference (% of |final ELBO|)")
+    _frame(axes, framed, _settled(bounds))
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+
+
+def _settled(bounds: Bounds) -> float:
+    return float(bounds.steps[0] + _TRANSIENT * (bounds.steps[-1] - bounds.steps[0]))
+
+
+def _draw_line(axes: Axes, steps: Array, values: Array, **style_of_line: object) -> None:
+    kept = envelope(values)
+    axes.plot(steps[kept], values[kept], marker="." if len(steps) <= _FEW else "", **style_of_line)  # type: ignore[arg-type]
+
+
+def _draw_band(axes: Axes, steps: Array, low: Array, high: Array, colour: str) -> None:
+    if low is not high:
+        kept = np.union1d(envelope(low), envelope(high))
+        axes.fill_between(steps[kept], low[kept], high[kept], color=colour, alpha=0.2, linewidth=0, zorder=2)
+
+
+def _frame(axes: Axes, curves: list[tuple[Array, Array]], start: float) -> None:
+    """Set the vertical limits to what is settled, and say so where that leaves out the beginning."""
+    limits = robust_limits(curves, start)
+    if limits is None:
+        return
+    axes.set_ylim(*limits)
+    first = float(curves[0][1][0])
+    if not limits[0] <= first <= limits[1]:
+        axes.annotate(
+            f"starts outside the frame, at {first:,.4g}",
+            (0.02, 0.04 if first < limits[0] else 0.96),
+            xycoords="axes fraction",
+            va="bottom" if first < limits[0] else "top",
+            fontsize=7,
+            color=style.INK,
+        )

@@ -1,0 +1,96 @@
+"""Curves through training: averaged, thinned for drawing, and framed so that transients do not squash the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["envelope", "moving_average", "quartiles", "robust_limits"]
+
+Array = npt.NDArray[Any]
+
+
+def envelope(values: Array, most: int = 2000) -> Array:
+    """Return the indices of the points that a drawn line needs, at most `most` of them, sorted.
+
+    The line is cut into stretches of equal length, and each keeps its smallest and its largest finite value, so that
+    no spike is lost, as it would be by taking every n-th point. The first and the last point are always kept.
+
+    Args:
+        values: the line's values in the order of drawing, shape (T,).
+        most: how many points to keep at most, at least 4.
+
+    Example:
+        >>> values = np.zeros(1000)
+        >>> values[437] = 1.0
+        >>> 437 in envelope(values, most=10)
+        True
+    """
+    count = len(values)
+    if count <= most:
+        return np.arange(count)
+    width = -(-count // ((most - 2) // 2))
+    padding = (0, -count % width)
+    finite = np.isfinite(values)
+    starts = np.arange(0, count, width)
+    lowest = np.pad(np.where(finite, values, np.inf), padding, constant_values=np.inf).reshape(-1, width).argmin(1)
+    highest = np.pad(np.where(finite, values, -np.inf), padding, constant_values=-np.inf).reshape(-1, width).argmax(1)
+    return np.unique(np.concatenate(([0, count - 1], starts + lowest, starts + highest)))
+
+
+def moving_average(steps: Array, values: Array, window: int) -> Array:
+    """Return the mean of the values recorded within `window` steps around each step, of the shape of `values`.
+
+    The window of step t is [t − window/2, t + window/2), cut off at the ends of the record; `window` = 1 changes
+    nothing. It is measured in steps, so a run that records every tenth step is averaged over the same stretch.
+
+    Args:
+        steps: strictly increasing, shape (T,).
+        values: shape (T, ...).
+        window: in steps, at least 1.
+    """
+    first = np.searchsorted(steps, steps - window / 2)
+    last = np.searchsorted(steps, steps + window / 2)
+    total = np.concatenate((np.zeros((1, *values.shape[1:])), np.cumsum(values, axis=0, dtype=np.float64)))
+    counts = (last - first).reshape(-1, *(1,) * (values.ndim - 1))
+    mean: Array = (total[last] - total[first]) / counts
+    return mean
+
+
+def quartiles(values: Array) -> tuple[Array, Array, Array]:
+    """Return the lower quartile, the median and the upper quartile over axis 1, the replicas."""
+    if values.shape[1] == 1:
+        return values[:, 0], values[:, 0], values[:, 0]
+    lower, median, upper = np.quantile(values, (0.25, 0.5, 0.75), axis=1)
+    return lower, median, upper
+
+
+def robust_limits(curves: Iterable[tuple[Array, Array]], start: float) -> tuple[float, float] | None:
+    """Return limits of an axis that show all of the curves but early transients; None if nothing is finite.
+
+    They span the 0.5 % to 99.5 % quantiles of what comes from `start` on, and a margin. If that leaves out little,
+    they span everything.
+
+    Args:
+        curves: pairs of steps (T,) and values (T,).
+        start: the step at which transients are considered over.
+    """
+    late, ranges = [], []
+    for steps, values in curves:
+        finite = np.isfinite(values)
+        if not finite.any():
+            continue
+        ranges.append((values[finite].min(), values[finite].max()))
+        settled = finite & (steps >= start)
+        late.append(np.quantile(values[settled if settled.any() else finite], (0.005, 0.995)))
+    if not ranges:
+        return None
+    low, high = float(np.min(late)), float(np.max(late))
+    lowest, highest = float(np.min(ranges)), float(np.max(ranges))
+    if highest - lowest <= 1.5 * (high - low):
+        low, high = lowest, highest
+    margin = 0.08 * (high - low) or 0.01 * abs(high) or 0.01
+    return low - margin, high + margin

@@ -1,0 +1,65 @@
+"""VAE-3: a decoder variance per dimension that is a function of the latents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+from torch import Tensor
+
+from elboverse.builtin.models.network_vae import NetworkVAE, NetworkVAEOptions
+from elboverse.contracts import VarianceParameters
+from elboverse.gaussian import DiagonalGaussian
+from elboverse.structuring import in_range
+
+if TYPE_CHECKING:
+    from elboverse.config import ExperimentConfig
+
+__all__ = ["VAE3", "VAE3Options", "build"]
+
+
+@attrs.frozen(kw_only=True)
+class VAE3Options(NetworkVAEOptions):
+    """Options of VAE-3.
+
+    Args:
+        initial_decoder_log_var: what every ln σ²_d(z) starts near.
+    """
+
+    initial_decoder_log_var: float = attrs.field(default=-4.0, validator=in_range(minimum=-30, maximum=30))
+
+    def misfits(self, config: ExperimentConfig) -> Iterator[str]:
+        """Yield that closed-form variances were asked for, which Σ(z) does not have."""
+        if config.training.variances == "optimal":
+            yield 'training.variances: "optimal" given, but vae-3 has no closed-form variance; use "learned"'
+
+
+class VAE3(NetworkVAE):
+    """p(x|z) = N(μ(z), diag σ²(z)) with ln σ²(z) a second linear output layer beside that of μ, p(z) = N(0, I).
+
+    Source: Damm et al. 2023, §2 and Theorem 3.
+    """
+
+    def __init__(self, options: VAE3Options, data_shape: tuple[int, ...]) -> None:
+        network = options.network.build(data_shape, options.latent_dim)
+        super().__init__(network, options.latent_dim, options.initial_encoder_log_var)
+        self.log_var_output = network.build_output()
+        self.initial_decoder_log_var = options.initial_decoder_log_var
+
+    def decode(self, z: Tensor) -> DiagonalGaussian:
+        """Return p(x|z) for latents of shape (*B, H): mean and log-variance of shape (*B, D)."""
+        features = self.decoder(z)
+        mean = self._output_activation(self.output(features))
+        return DiagonalGaussian(mean, self.log_var_output(features) + self.initial_decoder_log_var)
+
+    def variance_parameters(self) -> VarianceParameters:
+        """Return that the parameters of the output layer for ln σ²(z) shape a variance."""
+        return VarianceParameters(
+            heads=tuple(f"log_var_output.{name}" for name, _ in self.log_var_output.named_parameters())
+        )
+
+
+def build(options: VAE3Options, data_shape: tuple[int, ...]) -> VAE3:
+    """Return the model for points of that shape."""
+    return VAE3(options, data_shape)
