@@ -1,0 +1,162 @@
+"""Checks that a component keeps its contract, made before the first step; `elboverse.testing` has more of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from elboverse.contracts import (
+    AnnealingSchedule,
+    Constrainable,
+    Data,
+    Model,
+    Penalty,
+    Projection,
+    SamplingFree,
+)
+from elboverse.data import require_finite
+from elboverse.errors import ConfigError, DataError, PluginError
+
+__all__ = ["require_betas", "require_constraint", "require_data", "require_model"]
+
+
+def require_data(data: Any, who: str) -> Data:
+    """Return what a dataset built, checked.
+
+    Args:
+        data: what its `build` returned.
+        who: the dataset and its plugin, for messages.
+
+    Raises:
+        PluginError: it is no `contracts.Data`, or shapes do not fit each other.
+        DataError: there is no training point, or a value is not finite.
+    """
+    if not isinstance(data, Data):
+        raise PluginError(f"{who}: build must return elboverse.contracts.Data, not {type(data).__name__}")
+    for name, part in (("train", data.train), ("held_out", data.held_out)):
+        if part.ndim != 2 or part.shape[1] != data.dimension or not part.is_floating_point():
+            raise PluginError(
+                f"{who}: {name} has shape {tuple(part.shape)} and type {part.dtype}; expected is (points, "
+                f"{data.dimension}) for points of shape {data.shape}, floating point"
+            )
+    if len(data.train) == 0:
+        raise DataError(f"{who}: there is no training point")
+    require_finite(data.train, f"{who}, train")
+    if len(data.held_out):
+        require_finite(data.held_out, f"{who}, held out")
+    return data
+
+
+def require_model(model: Any, points: Tensor, who: str) -> int:
+    """Check what a model component built by encoding and decoding two points, and return H.
+
+    Args:
+        model: what its `build` returned.
+        points: at least one point on the model's device, shape (n, D).
+        who: the model and its plugin, for messages.
+
+    Raises:
+        PluginError: it is no module with the methods of `contracts.Model`, or a Gaussian has another shape.
+    """
+    if not isinstance(model, nn.Module) or not isinstance(model, Model):
+        raise PluginError(
+            f"{who}: build must return a torch.nn.Module with encode, decode, prior and variance_parameters, "
+            f"not {type(model).__name__}"
+        )
+    batch, dimension = points.shape
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        prior = model.prior()
+        if prior.log_var.ndim != 1 or prior.mean.shape != prior.log_var.shape:
+            raise PluginError(
+                f"{who}: prior() has a mean of shape {tuple(prior.mean.shape)} and a log_var of shape "
+                f"{tuple(prior.log_var.shape)}; expected is (H,) for both"
+            )
+        latent_dim = prior.log_var.shape[0]
+        if prior.mean.any():
+            raise PluginError(f"{who}: prior() has a mean that is not zero; the entropy sum needs a centred prior")
+        encoder = model.encode(points)
+        _require_shape(encoder.mean, (batch, latent_dim), f"{who}: the mean of encode(x)")
+        _require_broadcast(encoder.log_var, (batch, latent_dim), f"{who}: the log_var of encode(x)")
+        decoder = model.decode(encoder.mean)
+        _require_shape(decoder.mean, (batch, dimension), f"{who}: the mean of decode(z)")
+        _require_broadcast(decoder.log_var, (batch, dimension), f"{who}: the log_var of decode(z)")
+        if isinstance(model, SamplingFree):
+            error = model.expected_squared_error(points, encoder)
+            _require_shape(error, (batch, dimension), f"{who}: expected_squared_error(x, encoder)")
+    model.train(training)
+    names = dict(model.named_parameters())
+    variances = model.variance_parameters()
+    unknown = [name for name in (*variances.closed_form, *variances.heads) if name not in names]
+    if unknown:
+        raise PluginError(f"{who}: variance_parameters() names {', '.join(unknown)}, which is no parameter of it")
+    return int(latent_dim)
+
+
+def require_constraint(constraint: Any, model: nn.Module, who: str) -> Projection | Penalty:
+    """Return what a constraint component built, checked against the model.
+
+    Args:
+        constraint: what its `build` returned.
+        model: the model to constrain.
+        who: the constraint and its plugin, for messages.
+
+    Raises:
+        PluginError: it is neither a projection nor a penalty, or returns another shape.
+        ConfigError: the model has no weight to constrain.
+    """
+    if not isinstance(constraint, Projection | Penalty):
+        raise PluginError(f"{who}: build must return an object with project(weight) or penalty(weight)")
+    if not isinstance(model, Constrainable):
+        raise ConfigError(
+            f"constraint: {who} given, but {type(model).__name__} has no weight to constrain; leave it out"
+        )
+    weight = model.get_parameter(model.constrained_weight()).detach()
+    if isinstance(constraint, Projection):
+        _require_shape(constraint.project(weight.clone()), tuple(weight.shape), f"{who}: project(weight)")
+    else:
+        _require_shape(constraint.penalty(weight.clone()), (), f"{who}: penalty(weight)")
+    return constraint
+
+
+def require_betas(schedule: Any, total_steps: int, who: str) -> npt.NDArray[np.float64]:
+    """Return β for every step of a run, shape (T,).
+
+    Args:
+        schedule: what its `build` returned.
+        total_steps: T.
+        who: the schedule and its plugin, for messages.
+
+    Raises:
+        PluginError: it is no schedule, or some β is negative or not finite.
+    """
+    if not isinstance(schedule, AnnealingSchedule):
+        raise PluginError(f"{who}: build must return an object with weight(step, total_steps)")
+    betas = np.fromiter((schedule.weight(step, total_steps) for step in range(total_steps)), np.float64, total_steps)
+    bad = np.flatnonzero(~(np.isfinite(betas) & (betas >= 0)))
+    if len(bad):
+        raise PluginError(f"{who}: weight({bad[0]}, {total_steps}) is {betas[bad[0]]}; expected is a finite number ≥ 0")
+    return betas
+
+
+def _require_shape(value: Tensor, expected: tuple[int, ...], what: str) -> None:
+    if not isinstance(value, Tensor) or tuple(value.shape) != expected:
+        actual = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise PluginError(f"{what} has shape {actual}; expected is {expected}")
+
+
+def _require_broadcast(value: Tensor, target: tuple[int, ...], what: str) -> None:
+    fits: Iterable[bool] = (
+        own in {1, wanted} for own, wanted in zip(reversed(value.shape), reversed(target), strict=False)
+    )
+    if value.ndim > len(target) or not all(fits):
+        raise PluginError(f"{what} has shape {tuple(value.shape)}; expected is {target} or what broadcasts to it")
+    if math.prod(value.shape) == 0:
+        raise PluginError(f"{what} is empty")

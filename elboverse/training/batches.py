@@ -1,0 +1,146 @@
+"""Batches and noise for many steps at a time, each a function of the seed and the step number alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import torch
+from torch import Tensor
+
+from elboverse.errors import ConfigError
+from elboverse.seeding import generator
+
+__all__ = ["Batches", "Chunk", "chunk_length"]
+
+NOISE_BYTES = 4 << 20
+"""How much noise is drawn at a time; more leaves the processor's cache and only costs memory."""
+
+LONGEST_CHUNK = 256
+
+
+@attrs.frozen(eq=False)
+class Chunk:
+    """Points and noise of consecutive steps.
+
+    Args:
+        x: one batch per step, each of shape (B, D), or (R, B, D) for replicas.
+        noise: the noise of each step, (B, H) or (K, B, H), with R in front for replicas; None if none is needed.
+    """
+
+    x: Sequence[Tensor]
+    noise: Sequence[Tensor] | None
+
+
+def chunk_length(samples: int, batch_size: int, latent_dim: int, item_size: int) -> int:
+    """Return how many steps' noise is drawn at once, a power of two that depends on the config alone.
+
+    Args:
+        samples: K.
+        batch_size: B.
+        latent_dim: H.
+        item_size: bytes per number.
+    """
+    steps = NOISE_BYTES // (samples * batch_size * latent_dim * item_size)
+    return int(min(LONGEST_CHUNK, 1 << (max(1, steps).bit_length() - 1)))
+
+
+class Batches:
+    """The order of the points and the noise of every step, for one run or for R replicas.
+
+    Epoch e visits the points in an order drawn from the stream ``("order", e)``; the points left over at its end
+    are skipped. The noise of the steps of chunk c comes from the stream ``("noise", c)``. Any step can therefore be
+    asked for without those before it, and replica r, with seed s + r, sees exactly what the single run with that
+    seed sees.
+
+    Args:
+        train: training points on the device: (N, D) where all replicas share them, else (R, N, D).
+        seeds: one seed per replica.
+        batch_size: B, at most N.
+        noise_shape: (B, H) or (K, B, H); None if the model needs no noise.
+        chunk: steps whose noise is drawn at once; see `chunk_length`.
+
+    Raises:
+        ConfigError: the batch is larger than the data.
+    """
+
+    def __init__(
+        self,
+        train: Tensor,
+        seeds: Sequence[int],
+        batch_size: int,
+        noise_shape: tuple[int, ...] | None,
+        chunk: int,
+    ) -> None:
+        self.points = train.shape[-2]
+        if batch_size > self.points:
+            raise ConfigError(
+                f"training.batch_size: {batch_size} given, "
+                f"allowed is at most {self.points}, the number of training points"
+            )
+        self.chunk = chunk
+        self.steps_per_epoch = self.points // batch_size
+        self._train = train
+        self._flat = train.reshape(-1, train.shape[-1])
+        self._seeds = tuple(seeds)
+        self._batch_size = batch_size
+        self._noise_shape = noise_shape
+        self._orders: dict[int, Tensor] = {}
+
+    def draw(self, first_step: int, count: int) -> Chunk:
+        """Return the batches and the noise of steps first_step … first_step + count − 1.
+
+        Args:
+            first_step: the first step, from 0.
+            count: how many; the steps must lie in one noise chunk.
+        """
+        replicated = len(self._seeds) > 1
+        replicas = len(self._seeds)
+        index = torch.cat([self._indices(step) for step in self._epoch_pieces(first_step, count)], dim=1)
+        shape = (replicas, count, self._batch_size, self._flat.shape[-1])
+        x = self._flat.index_select(0, index.reshape(-1)).reshape(shape)
+        noise = self._noise(first_step, count)
+        if not replicated:
+            return Chunk(x[0].unbind(0), None if noise is None else noise[0].unbind(0))
+        return Chunk(x.unbind(1), None if noise is None else noise.unbind(1))
+
+    def _epoch_pieces(self, first_step: int, count: int) -> list[tuple[int, int, int]]:
+        """Return (epoch, first batch, end batch) of each epoch that the steps touch."""
+        pieces = []
+        step, end = first_step, first_step + count
+        while step < end:
+            epoch, batch = divmod(step, self.steps_per_epoch)
+            taken = min(self.steps_per_epoch - batch, end - step)
+            pieces.append((epoch, batch, batch + taken))
+            step += taken
+        return pieces
+
+    def _indices(self, piece: tuple[int, int, int]) -> Tensor:
+        """Return the rows of the flat points, shape (R, number of points in the piece)."""
+        epoch, first, end = piece
+        if epoch not in self._orders:
+            self._orders = {key: order for key, order in self._orders.items() if key == epoch - 1}
+            device = self._flat.device
+            orders = [
+                torch.randperm(self.points, generator=generator(seed, "order", epoch, device=device), device=device)
+                for seed in self._seeds
+            ]
+            order = torch.stack(orders)
+            if self._train.ndim == 3:
+                order += torch.arange(len(orders), device=device)[:, None] * self.points
+            self._orders[epoch] = order
+        return self._orders[epoch][:, first * self._batch_size : end * self._batch_size]
+
+    def _noise(self, first_step: int, count: int) -> Tensor | None:
+        """Return the noise, shape (R, count, *noise_shape); that of the whole chunk is drawn, whatever part is used."""
+        if self._noise_shape is None:
+            return None
+        number, offset = divmod(first_step, self.chunk)
+        noise = torch.empty(
+            (len(self._seeds), self.chunk, *self._noise_shape),
+            dtype=self._flat.dtype,
+            device=self._flat.device,
+        )
+        for replica, seed in enumerate(self._seeds):
+            noise[replica].normal_(generator=generator(seed, "noise", number, device=self._flat.device))
+        return noise[:, offset : offset + count]

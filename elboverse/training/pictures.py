@@ -1,0 +1,63 @@
+"""Pictures of image data during training: data, reconstructions and samples from the prior."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elboverse.contracts import Model, Scaling
+from elboverse.seeding import generator
+from elboverse.training.records import Pictures
+from elboverse.training.step import Step
+
+__all__ = ["Painter", "is_image"]
+
+COUNT = 16
+
+
+def is_image(shape: tuple[int, ...]) -> bool:
+    """Return whether points of that shape are images: (height, width), or (1 or 3 channels, height, width)."""
+    return (len(shape) == 2 and min(shape) > 1) or (len(shape) == 3 and shape[0] in {1, 3})
+
+
+class Painter:
+    """At each evaluation, draws the first replica's reconstructions of some held-out images and samples from its prior.
+
+    Args:
+        points: scaled points, shape (M, D) or (R, M, D).
+        shape: shape of one image; see `is_image`.
+        scaling: maps scaled points back to data units.
+        latent_dim: H.
+        seed: of the samples from the prior; they use the same latents every time.
+    """
+
+    def __init__(self, points: Tensor, shape: tuple[int, ...], scaling: Scaling, latent_dim: int, seed: int) -> None:
+        self._points = points[..., :COUNT, :]
+        self._shape = shape
+        self._scaling = scaling
+        self._range: tuple[float, float] | None = None
+        noise = torch.randn(COUNT, latent_dim, generator=generator(seed, "pictures"), dtype=points.dtype)
+        self._noise = noise.to(points.device)
+
+    def evaluate(self, step: Step, done: int, epoch: int) -> Pictures:  # noqa: ARG002 - as of an observer
+        """Return the pictures after `done` updates."""
+        noise = self._noise.expand(step.replicas, *self._noise.shape)
+        drawn = step.map_models(_paint, self._points, noise)[0]
+        data, reconstructions, samples = (self._images(part) for part in drawn)
+        return Pictures(done, {"data": data, "reconstructions": reconstructions, "samples": samples})
+
+    def _images(self, points: Tensor) -> Any:
+        raw = self._scaling.undo(points.cpu())
+        if self._range is None:
+            self._range = float(raw.min()), max(float(raw.max()), float(raw.min()) + 1e-12)
+        low, high = self._range
+        return ((raw - low) / (high - low)).clamp(0, 1).reshape(-1, *self._shape).numpy()
+
+
+def _paint(model: Model, x: Tensor, noise: Tensor | None) -> Tensor:
+    """Return data, reconstructions from the encoder's mean, and samples from the prior, shape (3, n, D)."""
+    n = len(x)
+    latents = model.prior().sample(noise)[:n] if noise is not None else model.encode(x).mean
+    return torch.stack((x, model.decode(model.encode(x).mean).mean, model.decode(latents).mean))

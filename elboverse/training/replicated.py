@@ -1,0 +1,142 @@
+"""The replicated step: R copies of a model, each with its own parameters, data order and noise, in one update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from elboverse.contracts import Model, SamplingFree
+from elboverse.training.gradients import LOG_VAR_FLOOR, Functions, Gradients
+from elboverse.training.step import (
+    Rules,
+    Step,
+    StepSettings,
+    build_optimizer,
+    decode,
+    encode,
+    expected_error,
+    optimizer_tensors,
+)
+
+__all__ = ["ReplicatedStep"]
+
+
+class ReplicatedStep(Step):
+    """The step of R models at once: stacked parameters and buffers, the model under `torch.func.vmap`, one fused Adam.
+
+    The losses of the replicas are summed, which leaves each replica's gradient its own; Adam acts on each number
+    by itself. Replica r therefore does what `SingleStep` does with model r, up to float rounding.
+
+    Args:
+        models: R models of one architecture, on one device.
+        settings: constraint, variances and learning rates.
+    """
+
+    def __init__(self, models: Sequence[Model], settings: StepSettings) -> None:
+        self.replicas = len(models)
+        template = models[0]
+        rules = Rules.of(template, settings)
+        self._rules = rules
+        self._template = template
+        parameters, self._buffers = stack_module_state(cast(list[nn.Module], list(models)))
+        self._parameters: dict[str, Tensor] = {
+            name: value.detach().requires_grad_(name not in rules.set_directly) for name, value in parameters.items()
+        }
+        self._trained = {name: value for name, value in self._parameters.items() if value.requires_grad}
+        self._optimizer = build_optimizer(self._trained, rules.variances, settings)
+        prior_name = template.variance_parameters().prior
+        fixed_prior = torch.stack([model.prior().log_var.detach() for model in models])
+        self._gradients = Gradients(
+            Functions(
+                encode=self._lifted(encode),
+                decode=self._lifted(decode),
+                prior_log_var=fixed_prior if prior_name is None else self._parameters[prior_name],
+                expected_error=self._lifted(expected_error) if isinstance(template, SamplingFree) else None,
+                penalty=self._penalty if rules.penalised is not None else None,
+                replicated=True,
+            ),
+            optimal_decoder=rules.optimal_decoder,
+            optimal_prior=rules.optimal_prior,
+            samples_at_once=settings.samples_at_once,
+        )
+        self._project()
+
+    def __call__(self, x: Tensor, noise: Tensor | None, beta: Tensor) -> Tensor:
+        """Update all replicas once and return the rows' columns, shape (R, 2 + 3H)."""
+        columns, optima = self._gradients(x, noise, beta)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        with torch.no_grad():
+            for name, value in zip(self._rules.set_directly, optima, strict=True):
+                self._parameters[name].copy_(value)
+            for name in self._rules.floored:
+                self._parameters[name].clamp_min_(LOG_VAR_FLOOR)
+        self._project()
+        return columns
+
+    def map_models(self, function: Callable[..., Tensor], x: Tensor, noise: Tensor | None) -> Tensor:
+        """Return the function's value for each replica, stacked."""
+        with torch.no_grad():
+            return self._lifted(function, (0 if x.ndim == 3 else None, None if noise is None else 0))(x, noise)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the state; Adam's step count, one for all replicas, is given an axis of length R too."""
+        tensors = {f"model/{name}": value.data for name, value in (self._parameters | self._buffers).items()}
+        for path, tensor in optimizer_tensors(self._optimizer, self._trained).items():
+            tensors[path] = tensor.expand(self.replicas) if tensor.ndim == 0 else tensor
+        return tensors
+
+    def set_closed_form(self, values: Mapping[str, Tensor]) -> None:
+        """Set variance parameters to values of shape (R, ...)."""
+        with torch.no_grad():
+            for name, value in values.items():
+                self._parameters[name].copy_(value.clamp_min(LOG_VAR_FLOOR))
+
+    def _lifted(self, function: Callable[..., Any], axes: tuple[int | None, ...] | None = None) -> Callable[..., Any]:
+        """Return ``function(model, *arguments)`` as a function of arguments that have R in front."""
+        bound = BoundModel(self._template, function)
+
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], *arguments: Tensor | None) -> Any:
+            state = {f"model.{name}": value for name, value in (parameters | buffers).items()}
+            return functional_call(bound, state, arguments)
+
+        def lifted(*arguments: Tensor | None) -> Any:
+            in_dims = (0, 0, *((0,) * len(arguments) if axes is None else axes))
+            return vmap(one, in_dims=in_dims, randomness="different")(self._parameters, self._buffers, *arguments)
+
+        return lifted
+
+    def _penalty(self) -> Tensor:
+        assert self._rules.penalty is not None  # noqa: S101 - for the type checker
+        assert self._rules.penalised is not None  # noqa: S101 - for the type checker
+        penalties: Tensor = vmap(self._rules.penalty.penalty)(self._parameters[self._rules.penalised])
+        return penalties.sum()
+
+    def _project(self) -> None:
+        if self._rules.projection is not None:
+            with torch.no_grad():
+                for name in self._rules.projected:
+                    weight = self._parameters[name]
+                    weight.copy_(vmap(self._rules.projection.project)(weight))
+
+
+class BoundModel(nn.Module):
+    """A function of a model as a module, so that `torch.func.functional_call` can exchange the parameters.
+
+    Args:
+        model: the model.
+        function: called as ``function(model, *arguments)``.
+    """
+
+    def __init__(self, model: Model, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.function = function
+
+    def forward(self, *arguments: Tensor | None) -> Any:
+        """Return the function's value."""
+        return self.function(self.model, *arguments)

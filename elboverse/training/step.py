@@ -1,0 +1,280 @@
+"""The training step of one model, and what every kind of step has in common."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from elboverse.contracts import Constrainable, Model, Penalty, Projection, SamplingFree
+from elboverse.errors import RunFileError
+from elboverse.gaussian import DiagonalGaussian
+from elboverse.training.gradients import LOG_VAR_FLOOR, Functions, Gradients
+
+__all__ = ["Rules", "SingleStep", "Step", "StepSettings", "build_optimizer"]
+
+
+class Step(abc.ABC):
+    """One update of the parameters from a batch: a function of parameters, batch, noise and β.
+
+    It holds the parameters of R replicas, each with shape (R, ...) in `state`. Abstract: final are `SingleStep` and
+    `replicated.ReplicatedStep`.
+
+    Attributes:
+        replicas: R.
+    """
+
+    replicas: int
+
+    @abc.abstractmethod
+    def __call__(self, x: Tensor, noise: Tensor | None, beta: Tensor) -> Tensor:
+        """Update the parameters once and return the columns of a row (see `records`), of before the update.
+
+        Args:
+            x: points, shape (B, D), with R in front for replicas.
+            noise: (B, H) or (K, B, H), with R in front for replicas, or None.
+            beta: the KL weight, shape ().
+        """
+
+    @abc.abstractmethod
+    def map_models(self, function: Callable[..., Tensor], x: Tensor, noise: Tensor | None) -> Tensor:
+        """Return ``function(model, x, noise)`` of each replica, stacked along a new first axis, without gradient.
+
+        Args:
+            function: of a model, its points and its noise.
+            x: points (B, D) that all replicas share, or (R, B, D).
+            noise: shape (R, ...), or None.
+        """
+
+    @abc.abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that make up the state, by path (``model/…``, ``optimizer/…``), each of shape (R, ...)."""
+
+    @abc.abstractmethod
+    def set_closed_form(self, values: Mapping[str, Tensor]) -> None:
+        """Set variance parameters, by name, to values of shape (R, ...)."""
+
+    def load(self, tensors: Mapping[str, Any]) -> None:
+        """Take over the state that `tensors` returned earlier.
+
+        Args:
+            tensors: arrays or tensors by path.
+
+        Raises:
+            RunFileError: a tensor is missing, unknown, or of another shape.
+        """
+        own = self.tensors()
+        if own.keys() != tensors.keys():
+            differing = ", ".join(sorted(own.keys() ^ tensors.keys()))
+            raise RunFileError(f"the checkpoint does not fit the model: {differing} on one side only")
+        with torch.no_grad():
+            for path, target in own.items():
+                value = torch.as_tensor(tensors[path])
+                if value.shape != target.shape:
+                    raise RunFileError(
+                        f"the checkpoint does not fit the model: {path} has shape {tuple(value.shape)}, "
+                        f"not {tuple(target.shape)}"
+                    )
+                if target.stride(0) == 0:  # a number that all replicas share, shown with an axis of length R
+                    target[0].copy_(value[0])
+                else:
+                    target.copy_(value)
+
+
+def build_optimizer(
+    parameters: Mapping[str, Tensor], variances: frozenset[str], settings: StepSettings
+) -> torch.optim.Adam:
+    """Return one fused Adam for all parameters, with a learning rate of their own for the variances.
+
+    Args:
+        parameters: the trainable parameters by name.
+        variances: the names of those that shape a variance.
+        settings: they hold the learning rates.
+    """
+    groups = [
+        {
+            "params": [value for name, value in parameters.items() if name not in variances],
+            "lr": settings.learning_rate,
+        },
+        {
+            "params": [value for name, value in parameters.items() if name in variances],
+            "lr": settings.variance_learning_rate,
+        },
+    ]
+    return torch.optim.Adam([group for group in groups if group["params"]], fused=True)
+
+
+def optimizer_tensors(optimizer: torch.optim.Adam, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return Adam's moments and step counts by path, made first if no step was taken yet."""
+    tensors = {}
+    for name, parameter in parameters.items():
+        state = optimizer.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        tensors.update({f"optimizer/{key}/{name}": state[key] for key in ("step", "exp_avg", "exp_avg_sq")})
+    return tensors
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class StepSettings:
+    """How parameters are updated.
+
+    Args:
+        constraint: a weight constraint, or None.
+        optimal: set the closed-form variances in each step instead of training them.
+        learning_rate: Adam's, of all parameters but the variances.
+        variance_learning_rate: Adam's, of the variances.
+        samples_at_once: how many of the K samples go through the decoder together.
+    """
+
+    constraint: Projection | Penalty | None = None
+    optimal: bool = False
+    learning_rate: float = 1e-3
+    variance_learning_rate: float = 1e-3
+    samples_at_once: int = 1
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Rules:
+    """What the settings mean for the parameters of a model, by name.
+
+    Args:
+        projection: the constraint's projection, or None.
+        projected: the weight that it acts on, if there is one.
+        penalty: the constraint's penalty, or None.
+        penalised: the weight that it acts on, or None.
+        optimal_decoder: whether the decoder's variance is set to its closed form, not trained.
+        optimal_prior: the same for the prior's.
+        set_directly: the parameters so set, the decoder's first.
+        variances: trained parameters that take the variances' learning rate.
+        floored: learned log-variances of the decoder that are held at `LOG_VAR_FLOOR`.
+    """
+
+    projection: Projection | None
+    projected: tuple[str, ...]
+    penalty: Penalty | None
+    penalised: str | None
+    optimal_decoder: bool
+    optimal_prior: bool
+    set_directly: tuple[str, ...]
+    variances: frozenset[str]
+    floored: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: Model, settings: StepSettings) -> Rules:
+        """Return the rules for a model."""
+        names = model.variance_parameters()
+        constraint = settings.constraint
+        weight = model.constrained_weight() if constraint is not None and isinstance(model, Constrainable) else None
+        projection = constraint if isinstance(constraint, Projection) else None
+        penalty = constraint if isinstance(constraint, Penalty) else None
+        return cls(
+            projection=projection,
+            projected=(weight,) if projection is not None and weight is not None else (),
+            penalty=penalty,
+            penalised=weight if penalty is not None else None,
+            optimal_decoder=settings.optimal and names.decoder is not None,
+            optimal_prior=settings.optimal and names.prior is not None,
+            set_directly=names.closed_form if settings.optimal else (),
+            variances=frozenset(names.closed_form + names.heads),
+            floored=(names.decoder,) if names.decoder is not None and not settings.optimal else (),
+        )
+
+
+class SingleStep(Step):
+    """The step of one model.
+
+    Args:
+        model: the model, on its device; trained in place.
+        settings: constraint, variances and learning rates.
+    """
+
+    def __init__(self, model: Model, settings: StepSettings) -> None:
+        self.replicas = 1
+        self.model = model
+        rules = Rules.of(model, settings)
+        for name in rules.set_directly:
+            model.get_parameter(name).requires_grad_(False)
+        self._trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        self._optimizer = build_optimizer(self._trained, rules.variances, settings)
+        self._direct = [model.get_parameter(name) for name in rules.set_directly]
+        self._floored = [model.get_parameter(name) for name in rules.floored]
+        self._projected = [model.get_parameter(name) for name in rules.projected]
+        self._projection = rules.projection
+        penalised = model.get_parameter(rules.penalised) if rules.penalised else None
+        penalty = rules.penalty
+        self._gradients = Gradients(
+            Functions(
+                encode=partial(encode, model),
+                decode=partial(decode, model),
+                prior_log_var=model.prior().log_var,
+                expected_error=partial(expected_error, model) if isinstance(model, SamplingFree) else None,
+                penalty=None if penalty is None or penalised is None else lambda: penalty.penalty(penalised),
+                replicated=False,
+            ),
+            optimal_decoder=rules.optimal_decoder,
+            optimal_prior=rules.optimal_prior,
+            samples_at_once=settings.samples_at_once,
+        )
+        self._project()
+
+    def __call__(self, x: Tensor, noise: Tensor | None, beta: Tensor) -> Tensor:
+        """Update the parameters once and return the row's columns, shape (2 + 3H,)."""
+        columns, optima = self._gradients(x, noise, beta)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        with torch.no_grad():
+            for parameter, value in zip(self._direct, optima, strict=True):
+                parameter.copy_(value)
+            for parameter in self._floored:
+                parameter.clamp_min_(LOG_VAR_FLOOR)
+        self._project()
+        return columns
+
+    def map_models(self, function: Callable[..., Tensor], x: Tensor, noise: Tensor | None) -> Tensor:
+        """Return the function's value for the model with one more axis in front."""
+        with torch.no_grad():
+            return function(self.model, x[0] if x.ndim == 3 else x, None if noise is None else noise[0]).unsqueeze(0)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the state, each tensor with one more axis in front."""
+        model = {f"model/{name}": value.data for name, value in self.model.state_dict(keep_vars=True).items()}
+        everything = model | optimizer_tensors(self._optimizer, self._trained)
+        return {path: tensor.unsqueeze(0) for path, tensor in everything.items()}
+
+    def set_closed_form(self, values: Mapping[str, Tensor]) -> None:
+        """Set variance parameters to values of shape (1, ...)."""
+        with torch.no_grad():
+            for name, value in values.items():
+                self.model.get_parameter(name).copy_(value[0].clamp_min(LOG_VAR_FLOOR))
+
+    def _project(self) -> None:
+        if self._projection is not None:
+            with torch.no_grad():
+                for weight in self._projected:
+                    weight.copy_(self._projection.project(weight))
+
+
+def encode(model: Model, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ν and ln τ² of q(z|x), both of shape (*B, H)."""
+    encoder = model.encode(x)
+    return encoder.mean, encoder.log_var.expand_as(encoder.mean)
+
+
+def decode(model: Model, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return μ and ln σ² of p(x|z)."""
+    decoder = model.decode(z)
+    return decoder.mean, decoder.log_var
+
+
+def expected_error(model: Model, x: Tensor, mean: Tensor, log_var: Tensor) -> tuple[Tensor, Tensor]:
+    """Return E_q (x_d − μ_d)² and ln σ² of a `contracts.SamplingFree` model."""
+    assert isinstance(model, SamplingFree)  # noqa: S101 - for the type checker
+    return model.expected_squared_error(x, DiagonalGaussian(mean, log_var)), model.decoder_log_variance()
