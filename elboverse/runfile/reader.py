@@ -1,0 +1,385 @@
+"""Reading a run file: `Run` checks all of it at once and reads the numbers when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from elboverse.errors import AnalysisError, RunFileError, nearest
+from elboverse.runfile import documents, schema
+from elboverse.runfile.hdf5 import Container, Stored
+
+Values = NDArray[Any]
+
+_FOLDERS: Final = ("documents", "trajectory", "evaluation", "checkpoint")
+
+
+@attrs.frozen(eq=False)
+class Table:
+    """Series that share their steps.
+
+    Args:
+        where: how messages call it, file included.
+        step: shape (T,).
+        series: the stored ones by name, (T, R) or (T, R, H).
+    """
+
+    where: str
+    step: Values
+    series: Mapping[str, Stored]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All series, those that are derived included."""
+        return (*self.series, *(name for name in schema.DERIVED if name not in self.series))
+
+    def read(self, name: str, replica: int | None) -> Values:
+        """Return a series as stored or, in float64, as derived from others.
+
+        Raises:
+            AnalysisError: there is no such series.
+        """
+        if name in self.series:
+            return self.series[name].read(() if replica is None else (slice(None), replica))
+        if name not in schema.DERIVED:
+            hint = nearest(name, self.names)
+            raise AnalysisError(
+                f"{self.where}: no series {name!r}{f' ({hint})' if hint else ''}; known: {', '.join(self.names)}"
+            )
+        function, arguments = schema.DERIVED[name]
+        derived: Values = function(*(self.read(argument, replica).astype(np.float64) for argument in arguments))
+        return derived
+
+
+@attrs.frozen(eq=False)
+class Evaluations:
+    """The evaluations of one split: as a table, with the epoch of each, shape (E,), and the number of points."""
+
+    table: Table
+    epoch: Values
+    points: int
+
+
+class Run:
+    """A run as its file holds it: documents, trajectories, evaluations and the checkpoint.
+
+    Made by `Run.open`. The file may be replaced meanwhile by a trainer at work: a run that is open keeps showing
+    what it showed, and opening it again shows what is new. It is never locked. What it has open is closed with it, or
+    at the end of a ``with`` block.
+
+    Axes: T recorded steps, E evaluations, R replicas, H latents. Information quantities are in nats per data point.
+
+    Attributes:
+        path: of the file.
+        status: ``"running"``, ``"interrupted"``, ``"finished"`` or ``"failed"``.
+        format_version: of the file.
+        elboverse_version: of the program that wrote it.
+        created: when the run was started, in ISO 8601.
+        documents: the JSON documents by name.
+        replicas: R.
+        latent_dim: H.
+        dtype: type of the trajectories, ``"float32"`` or ``"float64"``.
+        steps: the recorded steps, shape (T,).
+        checkpoint_step: number of steps taken when the checkpoint was.
+
+    Example:
+        >>> run = Run.open("runs/circle/run.h5")  # doctest: +SKIP
+        >>> run.series("elbo").shape  # doctest: +SKIP
+        (2250, 1)
+    """
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+        self.path = container.path
+        self._read_attributes()
+        by_folder = _grouped(container)
+        self.documents = documents.parsed(container.path, by_folder["documents"])
+        self._read_trajectory(by_folder["trajectory"])
+        self._read_evaluations(by_folder["evaluation"])
+        self._read_checkpoint(by_folder["checkpoint"])
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Return the run in a file, all of it checked: seal, structure, types, shapes, steps and documents.
+
+        Args:
+            path: of the run file.
+
+        Raises:
+            RunFileError: the file cannot be read, is no run file, is damaged, or is of a newer version. The message
+                names the file and the object.
+        """
+        container = Container.open(Path(path))
+        try:
+            return cls(container)
+        except BaseException:
+            container.close()
+            raise
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config."""
+        document: dict[str, Any] = self.documents["config"]
+        return document
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions and machine."""
+        document: dict[str, Any] = self.documents["environment"]
+        return document
+
+    @property
+    def components(self) -> list[Any]:
+        """The components that the run used, with their plugins' distributions and versions."""
+        document: list[Any] = self.documents["components"]
+        return document
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the data were."""
+        document: dict[str, Any] = self.documents["data"]
+        return document
+
+    @property
+    def steps(self) -> Values:
+        """The recorded steps, shape (T,)."""
+        return self._trajectory.step
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that `series` takes."""
+        return self._trajectory.names
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """Those of them that are stored, not derived."""
+        return tuple(self._trajectory.series)
+
+    def series(self, name: str, replica: int | None = None) -> Values:
+        """Return a trajectory, shape (T, R) or, per latent, (T, R, H); without R for one replica.
+
+        Stored series come in the run's type; those derived from them (entropy_sum, gap, decoder_residual,
+        prior_residual, entropy_drop) are computed in float64.
+
+        Args:
+            name: one of `names`.
+            replica: which replica; all of them by default.
+
+        Raises:
+            AnalysisError: there is no such series or replica.
+        """
+        return self._trajectory.read(name, self._checked_replica(replica))
+
+    def units(self, name: str) -> str:
+        """Return the unit of a trajectory, such as ``"nat"``.
+
+        Raises:
+            AnalysisError: there is no such series.
+        """
+        return self._units(self._trajectory, name)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """What was evaluated: ``"train"``, ``"held_out"``."""
+        return tuple(self._evaluations)
+
+    def evaluation(self, split: str, name: str, replica: int | None = None) -> Values:
+        """Return an evaluated quantity, shape (E, R) or, per latent, (E, R, H); without R for one replica.
+
+        Args:
+            split: one of `splits`.
+            name: one of `evaluation_names`.
+            replica: which replica; all of them by default.
+
+        Raises:
+            AnalysisError: there is no such split, quantity or replica.
+        """
+        return self._evaluated(split).table.read(name, self._checked_replica(replica))
+
+    def evaluation_names(self, split: str, *, stored: bool = False) -> tuple[str, ...]:
+        """Return the names that `evaluation` takes, or only those that are stored, not derived."""
+        table = self._evaluated(split).table
+        return tuple(table.series) if stored else table.names
+
+    def evaluation_units(self, split: str, name: str) -> str:
+        """Return the unit of an evaluated quantity."""
+        return self._units(self._evaluated(split).table, name)
+
+    def evaluation_steps(self, split: str) -> Values:
+        """Return the number of steps taken before each evaluation, shape (E,)."""
+        return self._evaluated(split).table.step
+
+    def evaluation_epochs(self, split: str) -> Values:
+        """Return the number of epochs done before each evaluation, shape (E,)."""
+        return self._evaluated(split).epoch
+
+    def evaluation_points(self, split: str) -> int:
+        """Return how many points were evaluated."""
+        return self._evaluated(split).points
+
+    def checkpoint(self, prefix: str = "") -> dict[str, Values]:
+        """Return the arrays of the checkpoint by path.
+
+        Args:
+            prefix: a folder such as ``"model"``: only what is below it is returned, with paths that start there.
+                Everything by default.
+
+        Raises:
+            RunFileError: a value cannot be read.
+        """
+        start = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        return {
+            key.removeprefix(start): stored.read().reshape(shape)
+            for key, (stored, shape) in self._checkpoint.items()
+            if key.startswith(start)
+        }
+
+    def close(self) -> None:
+        """Close the file; what was not read cannot be read any more. May be called again."""
+        self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Run {str(self.path)!r}: {self.status}, {len(self.steps):,} recorded steps>"
+
+    def _read_attributes(self) -> None:
+        form = self._container.text("/", "format")
+        if form != schema.FORMAT:
+            raise RunFileError(f"{self.path}: / @format: {form!r} given, allowed is {schema.FORMAT!r}")
+        self.format_version = self._container.integer("/", "format_version")
+        self.elboverse_version = self._container.text("/", "elboverse_version")
+        if self.format_version > schema.FORMAT_VERSION:
+            raise RunFileError(
+                f"{self.path}: format version {self.format_version} given, written by elboverse "
+                f"{self.elboverse_version}; this elboverse reads up to {schema.FORMAT_VERSION}: install a newer one"
+            )
+        if self.format_version < 1:
+            raise RunFileError(f"{self.path}: / @format_version: {self.format_version} given, allowed is 1 or more")
+        self.created = self._container.text("/", "created")
+        self.status = self._container.text("/", "status")
+        if self.status not in schema.STATUSES:
+            raise RunFileError(
+                f"{self.path}: / @status: {self.status!r} given, allowed is one of {', '.join(schema.STATUSES)}"
+            )
+
+    def _read_trajectory(self, stored: dict[str, Stored]) -> None:
+        where = "/trajectory"
+        kl = _required(self.path, where, stored, "kl")
+        if len(kl.shape) != 3 or min(kl.shape[1:]) < 1 or kl.dtype not in schema.TRAJECTORY_TYPES:
+            raise kl.fault(f"{kl.dtype} {kl.shape} given, allowed are floating-point values (T, R, H)")
+        _, self.replicas, self.latent_dim = kl.shape
+        self.dtype = kl.dtype
+        required = {**dict.fromkeys(schema.TRAJECTORY_SCALARS, 2), **dict.fromkeys(schema.TRAJECTORY_PER_LATENT, 3)}
+        self._trajectory = self._table(where, stored, self.dtype, required)
+
+    def _read_evaluations(self, stored: dict[str, Stored]) -> None:
+        required = {**dict.fromkeys(schema.EVALUATION_SCALARS, 2), **dict.fromkeys(schema.EVALUATION_PER_LATENT, 3)}
+        self._evaluations: dict[str, Evaluations] = {}
+        for split, members in _by_first_part(stored).items():
+            where = f"/evaluation/{split}"
+            if not schema.is_name(split):
+                raise RunFileError(f"{self.path}: {where}: no allowed name of a split")
+            points = self._container.integer(where, "points")
+            if points < 1:
+                raise RunFileError(f"{self.path}: {where} @points: {points} given, allowed is 1 or more")
+            epoch = _required(self.path, where, members, "epoch")
+            table = self._table(
+                where, {name: one for name, one in members.items() if name != "epoch"}, "float64", required
+            )
+            epochs = _counts(epoch)
+            if epochs.shape != table.step.shape or bool(np.any(np.diff(epochs) < 0)):
+                raise epoch.fault("allowed is one epoch for each step, never falling")
+            self._evaluations[split] = Evaluations(table, epochs, points)
+
+    def _read_checkpoint(self, stored: dict[str, Stored]) -> None:
+        self.checkpoint_step = self._container.integer("/checkpoint", "step")
+        if self.checkpoint_step < 0:
+            raise RunFileError(f"{self.path}: /checkpoint @step: {self.checkpoint_step} given, allowed is 0 or more")
+        self._checkpoint = {}
+        for key, one in stored.items():
+            if not schema.is_checkpoint_key(key):
+                raise one.fault("no allowed name in a checkpoint")
+            self._checkpoint[key] = (one, self._container.shape_of(one))
+
+    def _table(self, where: str, stored: dict[str, Stored], dtype: str, required: Mapping[str, int]) -> Table:
+        step = _required(self.path, where, stored, "step")
+        steps = _counts(step)
+        if bool(np.any(np.diff(steps) <= 0)):
+            raise step.fault("the steps do not increase strictly")
+        series = {name: one for name, one in stored.items() if name != "step"}
+        for name in required:
+            _required(self.path, where, series, name)
+        for name, one in series.items():
+            if not schema.is_name(name):
+                raise one.fault("no allowed name of a series")
+            allowed = [(len(steps), self.replicas), (len(steps), self.replicas, self.latent_dim)]
+            if name in required:
+                allowed = allowed[required[name] - 2 :][:1]
+            if one.dtype != dtype or one.shape not in allowed:
+                shapes = " or ".join(map(str, allowed))
+                raise one.fault(f"{one.dtype} {one.shape} given, allowed is {dtype} {shapes}")
+        return Table(f"{self.path}: {where}", steps, series)
+
+    def _units(self, table: Table, name: str) -> str:
+        if name in table.series:
+            return self._container.text(table.series[name].name, "units")
+        if name not in table.names:
+            raise AnalysisError(f"{table.where}: no series {name!r}; known: {', '.join(table.names)}")
+        return schema.NAT
+
+    def _evaluated(self, split: str) -> Evaluations:
+        if split not in self._evaluations:
+            known = ", ".join(self.splits) or "none"
+            raise AnalysisError(f"{self.path}: no evaluation of {split!r}; evaluated: {known}")
+        return self._evaluations[split]
+
+    def _checked_replica(self, replica: int | None) -> int | None:
+        if replica is not None and not 0 <= replica < self.replicas:
+            raise AnalysisError(f"{self.path}: replica {replica} given, allowed is 0 … {self.replicas - 1}")
+        return replica
+
+
+def _grouped(container: Container) -> dict[str, dict[str, Stored]]:
+    """Return all datasets by folder of the root and path below it."""
+    grouped: dict[str, dict[str, Stored]] = {folder: {} for folder in _FOLDERS}
+    for name, stored in container.datasets().items():
+        folder, _, below = name.removeprefix("/").partition("/")
+        if folder not in grouped:
+            raise stored.fault(f"unknown; allowed are datasets in {', '.join(_FOLDERS)}")
+        grouped[folder][below] = stored
+    return grouped
+
+
+def _by_first_part(stored: Mapping[str, Stored]) -> dict[str, dict[str, Stored]]:
+    parts: dict[str, dict[str, Stored]] = {}
+    for key, one in stored.items():
+        first, _, below = key.partition("/")
+        parts.setdefault(first, {})[below] = one
+    return parts
+
+
+def _required(path: Path, where: str, stored: Mapping[str, Stored], name: str) -> Stored:
+    if name not in stored:
+        raise RunFileError(f"{path}: {where}/{name}: missing")
+    return stored[name]
+
+
+def _counts(stored: Stored) -> Values:
+    """Return a vector of integers, none negative, that nobody can change."""
+    if stored.dtype != "int64" or len(stored.shape) != 1:
+        raise stored.fault(f"{stored.dtype} {stored.shape} given, allowed is int64 with one axis")
+    counts = stored.read()
+    if len(counts) and counts.min() < 0:
+        raise stored.fault(f"{counts.min()} given, allowed is 0 or more")
+    counts.flags.writeable = False
+    return counts
