@@ -1,0 +1,92 @@
+"""The command line: one file per command, loaded when it is used. Errors become text and exit codes here alone."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import click
+
+from elboverse import __version__
+from elboverse.errors import ElboverseError, Interrupted
+
+__all__ = ["cli", "main"]
+
+COMMANDS = {
+    "analyze": ("elboverse.cli.analyze:analyze", "Analyse a finished or running run from its run.h5."),
+    "config": ("elboverse.cli.config:config", "List, show and check configs."),
+    "plugins": ("elboverse.cli.plugins:plugins", "List plugins and the components that they offer."),
+    "train": ("elboverse.cli.train:train", "Train a model and write its run.h5."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used, so that ``--help`` answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the commands' names."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Return a command, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in sorted(COMMANDS.items())])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="elboverse")
+def cli() -> None:
+    """Train Gaussian variational autoencoders and read their training through entropies.
+
+    Start with `elboverse train`, which needs no arguments, then type the command that it ends with.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 success, 1 an error told in words, 2 wrong usage, 128 + n a signal n."""
+    warnings.showwarning = _show_warning
+    try:
+        cli.main(args=None if arguments is None else list(arguments), prog_name="elboverse", standalone_mode=False)
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except ElboverseError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+    except Interrupted as interruption:
+        click.echo(str(interruption), err=True)
+        sys.exit(128 + interruption.signal_number)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("aborted", err=True)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001 - the signature of warnings.showwarning
+    line: Any = None,
+) -> None:
+    """Show a warning of elboverse as one plain line, others as Python does."""
+    if issubclass(category, RuntimeWarning) and "elboverse" in filename:
+        click.echo(f"Warning: {message}", err=True)
+    else:
+        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)

@@ -1,0 +1,74 @@
+"""Tables of results as text: at a terminal fitted to its width, elsewhere as wide as they are, with nothing cut off."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from elboverse.contracts import Result
+
+__all__ = ["formatted", "print_result"]
+
+_UNLIMITED = 10_000
+
+
+def print_result(result: Result, file: TextIO) -> None:
+    """Print the title, the table and the notes of a result.
+
+    Args:
+        result: of an analysis.
+        file: where to; without colours unless it is a terminal.
+    """
+    console = Console(file=file, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(file=file, highlight=False, markup=False, emoji=False, width=_UNLIMITED, no_color=True)
+    console.print(Text(result.title, style="bold"))
+    if result.rows:
+        console.print(_table(result))
+    for note in result.notes:
+        console.print(Text(note))
+
+
+def formatted(values: Sequence[Any]) -> list[str]:
+    """Return the cells of one column as text: floats with one number of decimals, integers with separated thousands.
+
+    Four decimals, fewer for large values; a value that would be shown as zero but is none gets an exponent. None and
+    not-a-number are shown as ``–``, truth values as ``yes`` and ``no``.
+
+    Args:
+        values: str, int, float, bool or None.
+    """
+    sizes = [abs(value) for value in values if isinstance(value, float) and math.isfinite(value)]
+    digits = len(str(int(max(sizes, default=0.0))))
+    decimals = max(1, min(4, 7 - digits))
+    return [_cell(value, decimals) for value in values]
+
+
+def _cell(value: Any, decimals: int) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        tiny = 0 < abs(value) < 0.5 * 10**-decimals
+        return f"{value:.1e}" if tiny else f"{value:,.{decimals}f}"
+    return str(value)
+
+
+def _table(result: Result) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    columns = [list(column) for column in zip(*result.rows, strict=True)]
+    for name, column in zip(result.columns, columns, strict=True):
+        is_text = all(isinstance(value, str | bool) for value in column)
+        table.add_column(Text(name), justify="left" if is_text else "right", overflow="fold")
+    for row in zip(*map(formatted, columns), strict=True):
+        table.add_row(*map(Text, row))
+    return table

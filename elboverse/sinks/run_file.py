@@ -1,0 +1,72 @@
+"""The sink that keeps a run: trajectories, evaluations and the checkpoint in one `run.h5`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+
+from elboverse.errors import RunFileError
+from elboverse.runfile import RunWriter
+from elboverse.training.records import Evaluation, Record, Rows
+
+__all__ = ["RunFileSink"]
+
+
+class RunFileSink:
+    """Collects records and saves a complete file whenever one is due.
+
+    A save that fails while training goes on is reported once and tried again at each later one; the file of the last
+    successful save stays as it was.
+
+    Args:
+        writer: of the run's file.
+    """
+
+    def __init__(self, writer: RunWriter) -> None:
+        self._writer = writer
+        self._failing = False
+
+    def receive(self, record: Record) -> None:
+        """Take one record; pictures are not kept."""
+        if isinstance(record, Rows):
+            self._writer.append_rows(record.step, record.scalars, record.per_latent)
+        elif isinstance(record, Evaluation):
+            self._writer.append_evaluation(
+                record.split, record.step, record.epoch, record.points, record.scalars, record.per_latent
+            )
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for a snapshot."""
+        return self._writer.snapshot_due()
+
+    def save_on_the_way(self, state: Mapping[str, npt.NDArray[Any]], done: int) -> None:
+        """Save a snapshot; a failure is a warning, the first time."""
+        try:
+            self._writer.snapshot("running", state, done)
+        except RunFileError as error:
+            if not self._failing:
+                warnings.warn(f"{error} Training goes on; saving is tried again later.", RuntimeWarning, stacklevel=2)
+            self._failing = True
+        else:
+            self._failing = False
+
+    def save_at_the_end(self, status: str, state: Mapping[str, npt.NDArray[Any]], done: int) -> None:
+        """Save the last snapshot of this process.
+
+        Args:
+            status: ``"finished"``, ``"interrupted"`` or ``"failed"``.
+            state: of the loop.
+            done: number of updates done.
+
+        Raises:
+            RunFileError: it could not be saved.
+        """
+        self._writer.snapshot(status, state, done)
+
+    def close(self) -> None:
+        """Release the run's lock."""
+        self._writer.close()

@@ -1,0 +1,144 @@
+"""The sink for TensorBoard: throttled scalars grouped by slash, multi-line charts, and pictures of image data."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from elboverse import identities
+from elboverse.training.records import Evaluation, Pictures, Record, Rows
+
+__all__ = ["TensorBoardSink"]
+
+MOST_VALUES: Final = 20_000
+"""About how many scalars a run writes from its rows: TensorBoard shows no more points, and each costs time."""
+
+MOST_LATENTS: Final = 64
+
+
+class TensorBoardSink:
+    """Writes one event per shown step, with all its scalars.
+
+    For replicas, the scalars are those of the first one.
+
+    Args:
+        folder: where the event file goes.
+        total_steps: length of the run; with the number of scalars it decides which steps are shown.
+        latent_dim: H; the first 64 latents are shown.
+    """
+
+    def __init__(self, folder: Path, total_steps: int, latent_dim: int) -> None:
+        self._latents = min(latent_dim, MOST_LATENTS)
+        values = 6 + 2 * self._latents
+        self._stride = max(1, math.ceil(total_steps * values / MOST_VALUES))
+        self._writer = EventFileWriter(str(folder))
+        self._write(0, [], summary=_layout(self._latents))
+
+    def receive(self, record: Record) -> None:
+        """Take one record."""
+        if isinstance(record, Rows):
+            self._rows(record)
+        elif isinstance(record, Evaluation):
+            self._evaluation(record)
+        else:
+            self._pictures(record)
+
+    def close(self) -> None:
+        """Write what is left and close the event file."""
+        self._writer.close()
+
+    def _rows(self, rows: Rows) -> None:
+        scalars = {name: values[:, 0] for name, values in rows.scalars.items()}
+        per_latent = {name: values[:, 0] for name, values in rows.per_latent.items()}
+        entropy_sum = identities.entropy_sum(
+            scalars["decoder_entropy"], per_latent["encoder_entropy"], per_latent["prior_entropy"]
+        )
+        for index in np.flatnonzero(rows.step % self._stride == 0):
+            values = [
+                ("bounds/elbo", scalars["elbo"][index]),
+                ("bounds/entropy_sum", entropy_sum[index]),
+                ("terms/log_likelihood", scalars["log_likelihood"][index]),
+                ("terms/decoder_entropy", scalars["decoder_entropy"][index]),
+                ("terms/decoder_log_var", scalars["decoder_log_var"][index]),
+                ("terms/beta", scalars["beta"][index]),
+            ]
+            for name in ("encoder_entropy", "kl"):
+                latents = per_latent[name][index][: self._latents]
+                values += [(f"{name}/{_latent(h)}", value) for h, value in enumerate(latents)]
+            self._write(int(rows.step[index]), values)
+
+    def _evaluation(self, evaluation: Evaluation) -> None:
+        values = [
+            (f"evaluation/{evaluation.split}_{name}", values[0])
+            for name, values in evaluation.scalars.items()
+            if not name.endswith("_standard_error")
+        ]
+        self._write(evaluation.step, values)
+
+    def _pictures(self, pictures: Pictures) -> None:
+        for name, images in pictures.images.items():
+            picture = Image.fromarray(_grid(images))
+            buffer = io.BytesIO()
+            picture.save(buffer, format="PNG")
+            image = Summary.Image(
+                height=picture.height,
+                width=picture.width,
+                colorspace=3,
+                encoded_image_string=buffer.getvalue(),
+            )
+            summary = Summary(value=[Summary.Value(tag=f"pictures/{name}", image=image)])
+            self._write(pictures.step, [], summary=summary)
+
+    def _write(self, step: int, values: list[tuple[str, Any]], summary: Any = None) -> None:
+        if summary is None:
+            summary = Summary(value=[Summary.Value(tag=tag, simple_value=float(value)) for tag, value in values])
+        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+
+
+def _latent(index: int) -> str:
+    return f"latent_{index:02d}"
+
+
+def _grid(images: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return images (n, height, width) or (n, channels, height, width) in [0, 1] as one RGB picture, 8 in a row."""
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.shape[1] == 1:
+        images = images.repeat(3, axis=1)
+    columns = min(8, len(images))
+    rows = math.ceil(len(images) / columns)
+    count, channels, height, width = images.shape
+    padded = np.zeros((rows * columns, channels, height, width))
+    padded[:count] = images
+    grid = padded.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
+    return (grid.reshape(rows * height, columns * width, channels) * 255).round().astype(np.uint8)
+
+
+def _layout(latents: int) -> Any:
+    """Return the custom-scalars layout: ELBO against entropy sum, and all encoder entropies, each in one chart."""
+    chart, multiline = layout_pb2.Chart, layout_pb2.MultilineChartContent
+    bounds = chart(title="ELBO and entropy sum", multiline=multiline(tag=["bounds/elbo", "bounds/entropy_sum"]))
+    entropies = chart(
+        title="encoder entropies",
+        multiline=multiline(tag=[f"encoder_entropy/{_latent(h)}" for h in range(latents)]),
+    )
+    category = layout_pb2.Category(title="elboverse", chart=[bounds, entropies])
+    # What tensorboard's own `custom_scalar.summary.pb` builds, which imports TensorFlow for it.
+    layout = layout_pb2.Layout(category=[category]).SerializeToString()
+    tensor = TensorProto(dtype=DT_STRING, string_val=[layout], tensor_shape=TensorShapeProto())
+    value = Summary.Value(tag=metadata.CONFIG_SUMMARY_TAG, tensor=tensor, metadata=metadata.create_summary_metadata())
+    return Summary(value=[value])
