@@ -1,0 +1,89 @@
+"""MNIST and Fashion-MNIST: 60,000 training and 10,000 held-out images of 28 × 28 grey levels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from elboverse.contracts import Data, Scaling
+from elboverse.data import prepare
+from elboverse.errors import DataError
+from elboverse.structuring import in_range
+from elboverse_images.idx import read_images
+from elboverse_images.sources import FASHION_MNIST, HELD_OUT, MNIST, TRAIN, Source, locate
+
+__all__ = ["ImageOptions", "build_fashion_mnist", "build_mnist"]
+
+SHAPE: Final = (28, 28)
+WHITE: Final = 255.0
+
+
+@attrs.frozen(kw_only=True)
+class ImageOptions:
+    """Options of the image datasets.
+
+    Args:
+        root: a folder with the IDX files; only this one is then looked in. By default the user's cache, then
+            ``/usr/share/datasets``, then the network.
+        download: whether files that are missing may be downloaded.
+        points: take only the first so many training images; all by default.
+        held_out_points: take only the first so many held-out images; all by default.
+        scaling: ``"min-max"`` maps the grey levels 0 … 255 to [0, 1], ``"standard"`` maps the training pixels as a
+            whole to mean 0 and standard deviation 1, ``"none"`` leaves 0 … 255.
+    """
+
+    root: Path | None = None
+    download: bool = True
+    points: int | None = attrs.field(default=None, validator=in_range(minimum=1))
+    held_out_points: int | None = attrs.field(default=None, validator=in_range(minimum=1))
+    scaling: Literal["min-max", "standard", "none"] = "min-max"
+
+
+def build_mnist(options: ImageOptions, seed: int) -> Data:
+    """Return the handwritten digits (LeCun, Cortes and Burges)."""
+    return _build(MNIST, options, seed)
+
+
+def build_fashion_mnist(options: ImageOptions, seed: int) -> Data:
+    """Return the pictures of clothing (Xiao, Rasul and Vollgraf 2017)."""
+    return _build(FASHION_MNIST, options, seed)
+
+
+def _build(source: Source, options: ImageOptions, seed: int) -> Data:
+    train = _images(source, TRAIN, options, options.points)
+    held_out = _images(source, HELD_OUT, options, options.held_out_points)
+    return prepare(
+        train,
+        seed=seed,
+        held_out=held_out,
+        scaling=_scaling(options.scaling, train),
+        shape=SHAPE,
+        unit="grey level",
+        what=source.name,
+    )
+
+
+def _images(source: Source, file: str, options: ImageOptions, count: int | None) -> Tensor:
+    path = locate(source, file, options.root, download=options.download)
+    images = read_images(path)
+    if images.shape[1:] != SHAPE:
+        raise DataError(f"{path}: images of {images.shape[1]} × {images.shape[2]} pixels found, expected 28 × 28")
+    if count is not None and count > len(images):
+        raise DataError(f"{path}: {count:,} images asked for, it has {len(images):,}")
+    return torch.from_numpy(images[:count].reshape(-1, SHAPE[0] * SHAPE[1]).astype(np.float32))
+
+
+def _scaling(kind: str, train: Tensor) -> Scaling:
+    """Return one scaling for all pixels; fitted to each by itself, it would blow up those that are hardly ever lit."""
+    offset, scale = 0.0, 1.0
+    if kind == "min-max":
+        scale = WHITE
+    elif kind == "standard":
+        spread, mean = torch.std_mean(train.double(), correction=0)
+        offset, scale = float(mean), float(spread) or 1.0
+    return Scaling(kind, torch.full((train.shape[1],), offset), torch.full((train.shape[1],), scale))
