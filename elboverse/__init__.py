@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from elboverse.config import ExperimentConfig, load
-    from elboverse.experiment import train
+    from elboverse.execution import resume, train
     from elboverse.gaussian import DiagonalGaussian
     from elboverse.hookspecs import Component, hookimpl
     from elboverse.runfile import Run
 
 __version__ = "0.1.0"
 
-__all__ = ["Component", "DiagonalGaussian", "ExperimentConfig", "Run", "hookimpl", "load", "train"]
+__all__ = ["Component", "DiagonalGaussian", "ExperimentConfig", "Run", "hookimpl", "load", "resume", "train"]
 
 _HOMES = {
     "Component": "elboverse.hookspecs",
@@ -22,7 +22,8 @@ _HOMES = {
     "Run": "elboverse.runfile",
     "hookimpl": "elboverse.hookspecs",
     "load": "elboverse.config",
-    "train": "elboverse.experiment",
+    "resume": "elboverse.execution",
+    "train": "elboverse.execution",
 }
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "DEFAULT",
     "ExperimentConfig",
     "TrainingConfig",
+    "apply_override",
     "config_folder",
     "from_table",
     "load",
@@ -113,7 +114,7 @@ def load(
     """
     table = dict(source) if isinstance(source, Mapping) else read_table(source)
     for override in overrides:
-        _apply(table, override)
+        apply_override(table, override)
     return from_table(table, registry)
 
 
@@ -196,7 +197,16 @@ def _find(source: str | Path) -> Path:
     raise ConfigError(f"{message}: neither a file nor one of the names {', '.join(named)}")
 
 
-def _apply(table: dict[str, Any], override: str) -> None:
+def apply_override(table: dict[str, Any], override: str) -> str:
+    """Set one value of a raw table, leaving the tables that it shares with others as they are, and return its path.
+
+    Args:
+        table: changed in place.
+        override: ``"key.path=value"``, the value in TOML; what is no TOML value is taken as a string.
+
+    Raises:
+        ConfigError: it has no ``=`` or an empty key.
+    """
     key, separator, text = override.partition("=")
     path = [part.strip() for part in key.split(".")]
     if not separator or not all(path):
@@ -214,6 +224,7 @@ def _apply(table: dict[str, Any], override: str) -> None:
         inner[part] = dict(below)
         inner = inner[part]
     inner[path[-1]] = value
+    return ".".join(path)
 
 
 def _misfits(config: ExperimentConfig) -> Iterable[str]:

@@ -1,29 +1,20 @@
-"""The composition root: config + components → data, models, step, loop and sinks, and the walk of one run."""
+"""The composition root: a config and the components that it names become data, models, a step and a loop."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any, Final, cast
 
 import attrs
+import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from elboverse import conformance, environment
-from elboverse.config import ExperimentConfig, load, to_table
+from elboverse.config import ExperimentConfig, to_table
 from elboverse.contracts import Data, Model, Penalty, Projection, SamplingFree
-from elboverse.errors import ConfigError, Interrupted, NonFiniteError
-from elboverse.interrupts import stop_on_signals
 from elboverse.registry import Selection
-from elboverse.runfile import Run, RunWriter
 from elboverse.seeding import derived_seed
-from elboverse.sinks import Sink
-from elboverse.sinks.progress import ProgressSink
-from elboverse.sinks.run_file import RunFileSink
-from elboverse.sinks.tensorboard import TensorBoardSink
 from elboverse.training.batches import Batches, chunk_length
 from elboverse.training.evaluation import MOST_TRAINING_POINTS, Evaluator, first_points
 from elboverse.training.loop import Loop, Observer, Plan
@@ -31,13 +22,10 @@ from elboverse.training.pictures import Painter, is_image
 from elboverse.training.replicated import ReplicatedStep
 from elboverse.training.step import SingleStep, Step, StepSettings
 
-__all__ = ["Experiment", "build_experiment", "default_folder", "train"]
+__all__ = ["Experiment", "build_experiment", "describe_components"]
 
-RUN_FILE = "run.h5"
-ROWS_AT_ONCE = 16_384
+ROWS_AT_ONCE: Final = 16_384
 """How many latents, points times samples, go through the decoder together; more leave the processor's cache."""
-
-TENSORBOARD_FOLDER = "tensorboard"
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -61,95 +49,13 @@ class Experiment:
     device: torch.device
 
 
-def default_folder(config: ExperimentConfig) -> Path:
-    """Return ``runs/<name>-<time>``, a folder that does not exist yet."""
-    stem = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder, number = Path("runs") / stem, 1
-    while folder.exists():
-        number += 1
-        folder = Path("runs") / f"{stem}-{number}"
-    return folder
-
-
-def train(
-    config: ExperimentConfig | Mapping[str, Any] | str | Path | None = None,
-    *,
-    out: str | Path | None = None,
-    overwrite: bool = False,
-    console: Console | None = None,
-) -> Run:
-    """Train what a config describes and return the finished run.
-
-    Writes ``run.h5`` and ``tensorboard/`` into the folder `out`, which is made if need be.
+def build_experiment(config: ExperimentConfig, annealing_steps: int | None = None) -> Experiment:
+    """Return the run that a config describes, built but not started.
 
     Args:
-        config: a config, a table, a TOML file, the name of a shipped config, or None for the default one.
-        out: the run's folder; ``runs/<name>-<time>`` by default.
-        overwrite: replace a ``run.h5`` that is there already.
-        console: where progress is shown; nowhere by default.
-
-    Raises:
-        ConfigError: the config cannot be used.
-        DataError: the data cannot be used.
-        RunFileError: the run file exists, is in use by another trainer, or cannot be written.
-        NonFiniteError: a training quantity became infinite or not a number; what came before is saved.
-        Interrupted: SIGINT or SIGTERM came; what was done is saved.
-    """
-    if not isinstance(config, ExperimentConfig):
-        config = load(config)
-    folder = default_folder(config) if out is None else Path(out)
-    path = folder / RUN_FILE
-    experiment = build_experiment(config)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out {folder}: cannot be made: {error.strerror}") from error
-    writer = RunWriter(
-        path,
-        documents=experiment.documents,
-        replicas=config.training.replicas,
-        latent_dim=experiment.latent_dim,
-        dtype=config.training.dtype,
-        overwrite=overwrite,
-    )
-    run_file = RunFileSink(writer)
-    sinks: list[Sink] = [run_file]
-    try:
-        total_steps = experiment.loop.plan.total_steps
-        tensorboard = folder / TENSORBOARD_FOLDER
-        for stale in tensorboard.glob("events.out.tfevents.*"):
-            stale.unlink()
-        sinks.append(TensorBoardSink(tensorboard, total_steps, experiment.latent_dim))
-        if console is not None:
-            sinks.append(ProgressSink(console, total_steps))
-        _run(experiment.loop, sinks, run_file, path)
-    finally:
-        for sink in reversed(sinks):
-            sink.close()
-    return Run.open(path)
-
-
-def _run(loop: Loop, sinks: Sequence[Sink], run_file: RunFileSink, path: Path) -> None:
-    with stop_on_signals(loop.stop) as caught:
-        try:
-            for records in loop.rounds():
-                for record in records:
-                    for sink in sinks:
-                        sink.receive(record)
-                if run_file.due:
-                    run_file.save_on_the_way(loop.state(), loop.done)
-        except NonFiniteError:
-            run_file.save_at_the_end("failed", loop.state(), loop.done)
-            raise
-        finished = loop.finished
-        run_file.save_at_the_end("finished" if finished else "interrupted", loop.state(), loop.done)
-    if caught.number is not None and not finished:
-        message = f"interrupted after step {loop.done:,} of {loop.plan.total_steps:,}; all of it is saved in {path}"
-        raise Interrupted(message, caught.number)
-
-
-def build_experiment(config: ExperimentConfig) -> Experiment:
-    """Return the run that a config describes, built but not started.
+        config: the resolved config.
+        annealing_steps: length that the annealing schedule is laid out for; beyond it β keeps its last value. The
+            length of the run by default; a run that is extended keeps its first one.
 
     Raises:
         ConfigError: the config does not fit the data, the model or this machine.
@@ -188,12 +94,14 @@ def build_experiment(config: ExperimentConfig) -> Experiment:
         chunk_length(training.samples, batch_size, latent_dim, item_size),
     )
     total_steps = training.epochs * batches.steps_per_epoch
+    annealing_steps = total_steps if annealing_steps is None else annealing_steps
+    betas = conformance.require_betas(config.annealing.build(), annealing_steps, _who(config.annealing))
     plan = Plan(
         total_steps=total_steps,
         steps_per_epoch=batches.steps_per_epoch,
         evaluate_every=training.evaluate_every * batches.steps_per_epoch,
         record_every=training.record_every,
-        betas=conformance.require_betas(config.annealing.build(), total_steps, _who(config.annealing)),
+        betas=np.pad(betas, (0, max(0, total_steps - annealing_steps)), mode="edge")[:total_steps],
     )
     on_train = Evaluator("train", first_points(train_points, MOST_TRAINING_POINTS), seeds, sample_shape, latent_dim)
     observers: list[Observer] = [on_train]
@@ -217,7 +125,7 @@ def build_experiment(config: ExperimentConfig) -> Experiment:
         data=data,
         loop=loop,
         latent_dim=latent_dim,
-        documents=_documents(config, data, device),
+        documents=_documents(config, data, device, annealing_steps),
         device=device,
     )
 
@@ -253,20 +161,12 @@ def _who(selection: Selection) -> str:
     return f"{selection.registered.kind} {selection.name!r} of plugin {selection.registered.plugin}"
 
 
-def _documents(config: ExperimentConfig, data: Data, device: torch.device) -> dict[str, Any]:
+def _documents(config: ExperimentConfig, data: Data, device: torch.device, annealing_steps: int) -> dict[str, Any]:
     return {
         "config": to_table(config),
+        "schedule": {"annealing_steps": annealing_steps},
         "environment": environment.describe(device),
-        "components": [
-            {
-                "kind": selection.registered.kind,
-                "name": selection.name,
-                "plugin": selection.registered.plugin.name,
-                "distribution": selection.registered.plugin.distribution,
-                "version": selection.registered.plugin.version,
-            }
-            for selection in _selections(config)
-        ],
+        "components": describe_components(config),
         "data": {
             "train_points": len(data.train),
             "held_out_points": len(data.held_out),
@@ -284,6 +184,20 @@ def _documents(config: ExperimentConfig, data: Data, device: torch.device) -> di
             "held_out_log_likelihood": data.held_out_log_likelihood,
         },
     }
+
+
+def describe_components(config: ExperimentConfig) -> list[dict[str, str]]:
+    """Return kind, name, plugin, distribution and version of every component that a config selects."""
+    return [
+        {
+            "kind": selection.registered.kind,
+            "name": selection.name,
+            "plugin": selection.registered.plugin.name,
+            "distribution": selection.registered.plugin.distribution,
+            "version": selection.registered.plugin.version,
+        }
+        for selection in _selections(config)
+    ]
 
 
 def _selections(options: Any) -> list[Selection]:

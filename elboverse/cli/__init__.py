@@ -67,12 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ElboverseError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
-    except Interrupted as interruption:
-        click.echo(str(interruption), err=True)
-        sys.exit(128 + interruption.signal_number)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("aborted", err=True)
-        sys.exit(128 + signal.SIGINT)
+    except (KeyboardInterrupt, click.Abort) as abort:  # click makes the second of the first
+        interruption = abort.__cause__ if isinstance(abort.__cause__, Interrupted) else None
+        click.echo("Aborted." if interruption is None else str(interruption), err=True)
+        sys.exit(128 + (signal.SIGINT if interruption is None else interruption.signal_number))
     except BrokenPipeError:
         sys.exit(128 + signal.SIGPIPE)
 

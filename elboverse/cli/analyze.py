@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -80,7 +81,7 @@ def _command(registry: Registry, registered: Registered) -> click.Command:
             if as_json:
                 click.echo(_as_json(registered, opened, result, owner))
             else:
-                print_result(result, click.get_text_stream("stdout"))
+                print_result(result, sys.stdout)
             if figure is not None and result.draw is not None:
                 _write_figure(result.draw, figure)
                 click.echo(f"Figure: {figure}", err=as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any, TextIO
 
@@ -38,15 +39,18 @@ def print_result(result: Result, file: TextIO) -> None:
 def formatted(values: Sequence[Any]) -> list[str]:
     """Return the cells of one column as text: floats with one number of decimals, integers with separated thousands.
 
-    Four decimals, fewer for large values; a value that would be shown as zero but is none gets an exponent. None and
-    not-a-number are shown as ``–``, truth values as ``yes`` and ``no``.
+    Four decimals, fewer for large values or where fewer are exact; a value that would be shown as zero but is none
+    gets an exponent. None and not-a-number are shown as ``–``, truth values as ``yes`` and ``no``.
 
     Args:
         values: str, int, float, bool or None.
     """
-    sizes = [abs(value) for value in values if isinstance(value, float) and math.isfinite(value)]
-    digits = len(str(int(max(sizes, default=0.0))))
-    decimals = max(1, min(4, 7 - digits))
+    numbers = [value for value in values if isinstance(value, float) and math.isfinite(value)]
+    digits = len(str(int(max(map(abs, numbers), default=0.0))))
+    most = max(1, min(4, 7 - digits))
+    decimals = next(
+        (fewer for fewer in range(1, most) if all(round(number, fewer) == number for number in numbers)), most
+    )
     return [_cell(value, decimals) for value in values]
 
 
@@ -64,11 +68,13 @@ def _cell(value: Any, decimals: int) -> str:
 
 
 def _table(result: Result) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     columns = [list(column) for column in zip(*result.rows, strict=True)]
-    for name, column in zip(result.columns, columns, strict=True):
+    cells = [formatted(column) for column in columns]
+    for name, column, texts in zip(result.columns, columns, cells, strict=True):
         is_text = all(isinstance(value, str | bool) for value in column)
-        table.add_column(Text(name), justify="left" if is_text else "right", overflow="fold")
-    for row in zip(*map(formatted, columns), strict=True):
+        heading = "\n".join(textwrap.wrap(name, max(map(len, texts)), break_long_words=False))
+        table.add_column(Text(heading), justify="left" if is_text else "right", vertical="bottom", overflow="fold")
+    for row in zip(*cells, strict=True):
         table.add_row(*map(Text, row))
     return table

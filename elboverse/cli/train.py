@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from elboverse import identities
-from elboverse.config import DEFAULT, load
+from elboverse.config import load
+from elboverse.runfile import Run
 
 if TYPE_CHECKING:
     from elboverse.config import ExperimentConfig
-    from elboverse.runfile import Run
 
 __all__ = ["train"]
 
@@ -35,20 +35,71 @@ __all__ = ["train"]
     help="Folder of the run; runs/<name>-<time> if not given.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a run.h5 that is in that folder already.")
+@click.option(
+    "--resume",
+    "resumed",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Go on with an interrupted run: its folder or run.h5. With --set training.epochs=N, extend it.",
+)
+@click.option(
+    "--like",
+    type=click.Path(path_type=Path),
+    metavar="RUN.h5",
+    help="Repeat an earlier run: take its config, and say what differs in versions, device and plugins.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
-def train(config: str | None, overrides: tuple[str, ...], out: Path | None, *, overwrite: bool, quiet: bool) -> None:
+def train(
+    config: str | None,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    resumed: Path | None,
+    like: Path | None,
+    *,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
     """Train what CONFIG describes: a TOML file or the name of a shipped config (see `elboverse config list`).
 
     Without CONFIG, a small VAE on points of a noisy circle.
     """
-    resolved = load(DEFAULT if config is None else config, overrides)
     console = Console(quiet=quiet, highlight=False)
+    if resumed is not None:
+        if config is not None or out is not None or like is not None or overwrite:
+            raise click.UsageError("--resume takes the run's own config and folder; only --set training.epochs=N fits.")
+        from elboverse.execution import resume  # torch is needed from here on
+
+        console.print(f"Resuming {resumed}", soft_wrap=True)
+        _summarise(resume(resumed, overrides=overrides, console=console), console)
+        return
+    if like is not None and config is not None:
+        raise click.UsageError("--like takes the config of an earlier run; give it or CONFIG, not both.")
+    resolved = load(_config_of(like) if like is not None else config, overrides)
     console.print(_headline(resolved), soft_wrap=True)
 
-    from elboverse.experiment import train as train_config  # torch is needed from here on
+    from elboverse.execution import train as train_config  # torch is needed from here on
 
-    run = train_config(resolved, out=out, overwrite=overwrite, console=console)
-    _summarise(run, console)
+    if like is not None:
+        _print_differences(like, resolved, console)
+    _summarise(train_config(resolved, out=out, overwrite=overwrite, console=console), console)
+
+
+def _config_of(path: Path) -> dict[str, Any]:
+    with Run.open(path) as run:
+        return run.config
+
+
+def _print_differences(path: Path, config: ExperimentConfig, console: Console) -> None:
+    from elboverse.execution import differences  # torch is needed from here on
+
+    with Run.open(path) as run:
+        found = differences(run, config)
+    if found:
+        console.print(f"Not as in {path}, so the numbers may differ:", soft_wrap=True)
+        for difference in found:
+            console.print(f"  {difference}", soft_wrap=True)
+    else:
+        console.print(f"Versions, device and plugins are those of {path}.", soft_wrap=True)
 
 
 def _headline(config: ExperimentConfig) -> str:

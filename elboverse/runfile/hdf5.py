@@ -119,12 +119,16 @@ class Container:
         with explained(self.path, f"{owner} @{name}"):
             attribute = self._attribute(owner, name)
             kind = attribute.get_type()
-            if not isinstance(kind, h5py.h5t.TypeStringID) or attribute.get_space().get_simple_extent_ndims() != 0:
-                raise TypeError("not a string")
-            value = self._root[owner].attrs[name]
-            if not isinstance(value, str) or len(value) > schema.MAXIMUM_TEXT or not value.isprintable():
-                raise ValueError(f"not a printable string of at most {schema.MAXIMUM_TEXT} characters")
-            return value
+            if not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str() or attribute.shape != ():
+                raise TypeError("not a string of fixed length")
+            if kind.get_size() > schema.MAXIMUM_TEXT:
+                raise ValueError(f"longer than {schema.MAXIMUM_TEXT} bytes")
+            value = np.empty((), f"S{kind.get_size()}")
+            attribute.read(value, mtype=kind)
+            text = bytes(value[()]).decode()
+            if not text.isprintable():
+                raise ValueError("not printable")
+            return text
 
     def integer(self, owner: str, name: str) -> int:
         """Return an attribute that is a 64-bit integer; `owner` is the object that has it."""

@@ -24,7 +24,7 @@ class Snapshot:
     """All that one run file holds.
 
     Args:
-        attributes: of the root, by name.
+        attributes: texts of the root, by name.
         documents: JSON in UTF-8 by name.
         units: units of the series that `schema` does not list.
         trajectory: the recorded steps.
@@ -33,7 +33,7 @@ class Snapshot:
         checkpoint_step: the step after which they were taken.
     """
 
-    attributes: Mapping[str, str | int]
+    attributes: Mapping[str, str]
     documents: Mapping[str, bytes]
     units: Mapping[str, str]
     trajectory: History
@@ -47,7 +47,9 @@ def build_image(snapshot: Snapshot) -> memoryview:
     buffer = io.BytesIO()
     units = {**snapshot.units, **schema.UNITS}
     with h5py.File(buffer, "w", libver=("earliest", "v110")) as file:
-        file.attrs.update(snapshot.attributes)
+        file.attrs["format_version"] = schema.FORMAT_VERSION
+        for name, attribute in snapshot.attributes.items():
+            _describe(file, name, attribute)
         documents = file.create_group("documents")
         for name, text in snapshot.documents.items():
             _store(documents, name, np.frombuffer(text, np.uint8))
@@ -76,7 +78,7 @@ def _store_history(group: h5py.Group, history: History, units: Mapping[str, str]
 
 def _store_labelled(group: h5py.Group, name: str, values: Values, unit: str) -> None:
     dataset = _store(group, name, values)
-    dataset.attrs["units"] = unit
+    _describe(dataset, "units", unit)
     for dimension, label in zip(dataset.dims, ("step", "replica", "latent"), strict=False):
         dimension.label = label
 
@@ -89,3 +91,9 @@ def _store(group: h5py.Group, name: str, values: Values) -> h5py.Dataset:
         maxshape=(None, *values.shape[1:]),
         fletcher32=True,
     )
+
+
+def _describe(owner: h5py.HLObject, name: str, text: str) -> None:
+    """Store a text as an attribute of fixed length, so that a reader knows its length before it reads it."""
+    encoded = text.encode()
+    owner.attrs.create(name, encoded, dtype=h5py.string_dtype("utf-8", max(1, len(encoded))))

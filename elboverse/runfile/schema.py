@@ -8,7 +8,9 @@
     /checkpoint/…         step; arrays of any shape, by path
 
 Axes: T recorded steps, E evaluations, R replicas, H latents. Each dataset is chunked and has a checksum
-(fletcher32); each series has its unit as attribute ``units`` and its axes as dimension labels.
+(fletcher32); each series has its unit as attribute ``units`` and its axes as dimension labels. Texts in
+attributes have a fixed length, so that a reader knows it beforehand (HDF5 allocates 4 GiB for one of variable length
+that claims to have them); h5py shows them as bytes.
 """
 
 from __future__ import annotations
@@ -115,6 +117,11 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 def is_name(name: str) -> bool:
     """Return whether a series, a split or a document may be called so: a lower-case identifier."""
     return _NAME.fullmatch(name) is not None
+
+
+def is_text(text: str) -> bool:
+    """Return whether a text may be an attribute: short and printable."""
+    return text.isprintable() and 0 < len(text.encode()) <= MAXIMUM_TEXT
 
 
 def is_checkpoint_key(key: str) -> bool:

@@ -86,6 +86,9 @@ class RunWriter:
             )
         self._documents = run_documents.encoded(documents)
         self._units = dict(units or {})
+        for name, unit in self._units.items():
+            if not schema.is_text(unit):
+                raise RunFileError(f"units of {name}: {unit!r} given, allowed is a short printable text")
         self._created = datetime.now(UTC).isoformat(timespec="seconds")
         self._trajectory = History(
             "trajectory", replicas, latent_dim, dtype, schema.TRAJECTORY_SCALARS, schema.TRAJECTORY_PER_LATENT
@@ -276,7 +279,6 @@ class RunWriter:
         return Snapshot(
             attributes={
                 "format": schema.FORMAT,
-                "format_version": schema.FORMAT_VERSION,
                 "elboverse_version": __version__,
                 "created": self._created,
                 "status": status,

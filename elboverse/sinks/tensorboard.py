@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
@@ -39,14 +39,22 @@ class TensorBoardSink:
         folder: where the event file goes.
         total_steps: length of the run; with the number of scalars it decides which steps are shown.
         latent_dim: H; the first 64 latents are shown.
+        done: steps done before. At 0, event files of an earlier run are removed; else TensorBoard is told to forget
+            what was written from that step on, by a process that was killed before it could save it.
     """
 
-    def __init__(self, folder: Path, total_steps: int, latent_dim: int) -> None:
+    def __init__(self, folder: Path, total_steps: int, latent_dim: int, done: int = 0) -> None:
+        if done == 0:
+            for stale in folder.glob("events.out.tfevents.*"):
+                stale.unlink()
         self._latents = min(latent_dim, MOST_LATENTS)
         values = 6 + 2 * self._latents
         self._stride = max(1, math.ceil(total_steps * values / MOST_VALUES))
         self._writer = EventFileWriter(str(folder))
-        self._write(0, [], summary=_layout(self._latents))
+        if done:
+            session = SessionLog(status=SessionLog.START)
+            self._writer.add_event(Event(wall_time=time.time(), step=done, session_log=session))
+        self._write(done, [], summary=_layout(self._latents))
 
     def receive(self, record: Record) -> None:
         """Take one record."""

@@ -28,7 +28,8 @@ __all__ = ["LOG_VAR_FLOOR", "Functions", "Gradients"]
 
 LOG_VAR_FLOOR: Final = -23.0
 """The decoder's ln σ² is held at this or above, learned or in closed form: σ = 1e-5. Data on a lower-dimensional
-manifold would otherwise drive it to minus infinity, where the ELBO is unbounded and no number means anything."""
+manifold would otherwise drive it to minus infinity, where the ELBO is unbounded and no number means anything. A
+prior's ln α² in closed form, which falls without end for a collapsed latent of VAE-2, is held there too."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -100,7 +101,9 @@ class Gradients:
         with torch.no_grad():
             variance = log_var.exp()
             second_moment = torch.addcmul(variance, mean, mean).mean(-2)
-            prior = second_moment.log() if self._optimal_prior else functions.prior_log_var.detach()
+            prior = functions.prior_log_var.detach()
+            if self._optimal_prior:
+                prior = second_moment.log().clamp_min_(LOG_VAR_FLOOR)
             precision = (-prior).exp()
             second_moment *= precision
             precision = precision.unsqueeze(-2) * (beta / x.shape[-2])

@@ -88,6 +88,7 @@ class Loop:
         self._dtype = dtype
         self._device = device
         self._stopping = False
+        self._evaluated_start = False
 
     def stop(self) -> None:
         """Ask the loop to end after the step that it is in; safe to call from a signal handler."""
@@ -114,6 +115,7 @@ class Loop:
         """
         self._step.load(state)
         self.done = done
+        self._evaluated_start = True
 
     def rounds(self) -> Iterator[list[Record]]:
         """Train to the end of the plan, or until stopped, and yield what was recorded, a list per chunk of steps.
@@ -123,7 +125,8 @@ class Loop:
         Raises:
             NonFiniteError: a recorded term is infinite or not a number; the rows before it have been yielded.
         """
-        if self.done == 0:
+        if not self._evaluated_start:
+            self._evaluated_start = True
             yield self._evaluate()
         while not self.finished and not self._stopping:
             records, complaint = self._chunk()

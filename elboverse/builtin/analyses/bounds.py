@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Bounds", "BoundsOptions", "HeldOut", "build"]
 
 _MILESTONES: Final = 11
+_WINDOW: Final = 100
 
 
 @attrs.frozen(kw_only=True)
@@ -34,13 +35,13 @@ class BoundsOptions(ReplicaOptions):
     """Options of `bounds`.
 
     Args:
-        window: steps over which the moving average is taken, at least 1.
+        window: steps over which the moving average is taken, at least 1; None is 100, or a tenth of a shorter run.
     """
 
-    window: int = attrs.field(
-        default=100,
+    window: int | None = attrs.field(
+        default=None,
         validator=in_range(minimum=1),
-        metadata={"help": "Steps over which the moving average is taken."},
+        metadata={"help": "Steps of the moving average; 100, or a tenth of a shorter run, if not given."},
     )
 
 
@@ -119,7 +120,7 @@ def build(options: BoundsOptions, run: Run) -> Result:
     rows = [(*milestone.values(), *_nearest_held_out(bounds, milestone["step"])) for milestone in milestones]
     final = _final(reading, bounds)
     return Result(
-        title=f"ELBO and entropy sum in nats per point: {reading.name}",
+        title=f"ELBO and entropy sum in nats per point: {reading.described()}",
         columns=(
             "step",
             "epoch",
@@ -134,7 +135,7 @@ def build(options: BoundsOptions, run: Run) -> Result:
         rows=rows,
         notes=_notes(reading, bounds, final),
         data={
-            "window": options.window,
+            "window": bounds.window,
             "replicas": reading.replicas,
             "final": final,
             "milestones": milestones,
@@ -145,9 +146,11 @@ def build(options: BoundsOptions, run: Run) -> Result:
     )
 
 
-def _read(reading: Reading, window: int) -> Bounds:
+def _read(reading: Reading, window: int | None) -> Bounds:
     reading.require_rows("bounds")
     steps = reading.run.steps
+    if window is None:
+        window = max(1, min(_WINDOW, int(steps[-1] - steps[0] + 1) // 10))
     elbo = reading.series("elbo").astype(np.float64)
     final = elbo[steps > steps[-1] - window].mean(0)
     if not (np.isfinite(final) & (final != 0)).all():

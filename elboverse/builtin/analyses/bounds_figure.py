@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from elboverse.builtin.analyses import style
 from elboverse.builtin.analyses.bounds import Bounds
 from elboverse.builtin.analyses.curves import envelope, quartiles, robust_limits
-from elboverse.builtin.analyses.reading import Array, Reading
+from elboverse.builtin.analyses.reading import Array, Reading, plural
 
 __all__ = ["draw"]
 
 _TRANSIENT: Final = 0.05
-"""The share of the run whose values may fall outside the frame."""
+_TRANSIENT_DIFFERENCE: Final = 0.2
+"""The share of the run whose values may fall outside the frame. The difference fades more slowly than its terms."""
 
 _FEW: Final = 30
 """Up to how many points a line's points are marked, since a line through few of them may be too short to see."""
@@ -34,13 +35,13 @@ def draw(reading: Reading, bounds: Bounds) -> Figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1.7, 1))
         _draw_bounds(upper, reading, bounds)
         _draw_difference(lower, bounds)
+        figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=4)
         style.label_steps(upper, reading.steps_per_epoch, label=False)
         style.label_steps(lower)
     return figure
 
 
 def _draw_bounds(axes: Axes, reading: Reading, bounds: Bounds) -> None:
-    start = _settled(bounds)
     framed = []
     for values, colour, line, name in (
         (bounds.elbo, style.ACTIVE, "-", "ELBO"),
@@ -73,39 +74,39 @@ def _draw_bounds(axes: Axes, reading: Reading, bounds: Bounds) -> None:
         framed.append((bounds.held_out.steps, median))
     truth = reading.ground_truth("held_out")
     if truth is not None:
-        label = "log-likelihood of the\ngenerating density (held-out)"
+        label = "log-likelihood of the generating density"
         axes.axhline(truth, color=style.INK, linewidth=0.9, linestyle=":", label=label, zorder=2)
         framed.append((bounds.steps[-1:], np.array([truth])))
     axes.set_ylabel("nats per point")
-    _frame(axes, framed, start)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _frame(axes, framed, _settled(bounds, _TRANSIENT))
 
 
 def _draw_difference(axes: Axes, bounds: Bounds) -> None:
     relative = bounds.relative_difference
     axes.axhline(0, color=style.GREY, linewidth=0.8, zorder=0)
     several = relative.shape[1] > 1
-    framed = []
+    start = _settled(bounds, _TRANSIENT_DIFFERENCE)
+    low, median, high = quartiles(bounds.averaged(relative))
+    framed = [(bounds.steps, low), (bounds.steps, high)]
     if not several:
         _draw_line(
             axes, bounds.steps, relative[:, 0], color=style.GREY, linewidth=0.5, alpha=0.55, label="each step", zorder=1
         )
-        late = relative[bounds.steps >= _settled(bounds), 0]
-        framed.append((bounds.steps[-1:], np.quantile(late, (0.02,))))
-        framed.append((bounds.steps[-1:], np.quantile(late, (0.98,))))
-    low, median, high = quartiles(bounds.averaged(relative))
-    name = f"average over\n{bounds.window:,} steps"
-    label = f"{name},\nmedian and quartiles" if several else name
+        extent = np.quantile(relative[bounds.steps >= start, 0], (0.02, 0.98))
+        framed.append((np.broadcast_to(bounds.steps[-1], extent.shape), extent))
+    average = f"average over {plural(bounds.window, 'step')}"
+    label = f"{average}, median and quartiles" if several else average
     _draw_line(axes, bounds.steps, median, color=style.INK, linewidth=1.3, label=label, zorder=3)
     _draw_band(axes, bounds.steps, low, high, style.INK)
-    framed += [(bounds.steps, low), (bounds.steps, high)]
-    axes.set_ylabel("difference (% of |final ELBO|)")
-    _frame(axes, framed, _settled(bounds))
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axes.set_ylabel("difference (%)")
+    _frame(axes, framed, start)
+    for line in axes.legend(loc="lower right", ncols=2).get_lines():
+        line.set_linewidth(1.3)
+        line.set_alpha(1)
 
 
-def _settled(bounds: Bounds) -> float:
-    return float(bounds.steps[0] + _TRANSIENT * (bounds.steps[-1] - bounds.steps[0]))
+def _settled(bounds: Bounds, share: float) -> float:
+    return float(bounds.steps[0] + share * (bounds.steps[-1] - bounds.steps[0]))
 
 
 def _draw_line(axes: Axes, steps: Array, values: Array, **style_of_line: object) -> None:
@@ -129,8 +130,9 @@ def _frame(axes: Axes, curves: list[tuple[Array, Array]], start: float) -> None:
     if not limits[0] <= first <= limits[1]:
         axes.annotate(
             f"starts outside the frame, at {first:,.4g}",
-            (0.02, 0.04 if first < limits[0] else 0.96),
+            (0.99, 0.3 if first < limits[0] else 0.96),
             xycoords="axes fraction",
+            ha="right",
             va="bottom" if first < limits[0] else "top",
             fontsize=7,
             color=style.INK,

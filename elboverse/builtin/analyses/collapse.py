@@ -82,7 +82,7 @@ def build(options: CollapseOptions, run: Run) -> Result:
     single = len(reading.replicas) == 1
     columns, rows = _latent_table(final, by_threshold, by_drop) if single else _rank_table(final, by_threshold, by_drop)
     return Result(
-        title=f"Posterior collapse: {reading.name}; {final.source}",
+        title=f"Posterior collapse, in nats: {reading.described()}; {final.source}",
         columns=columns,
         rows=rows,
         notes=_notes(options, reading, final, by_threshold, by_drop),
@@ -170,12 +170,12 @@ def _notes(
 ) -> list[str]:
     latents = final.kl.shape[1]
     criteria = [
-        (f"encoder entropy below {options.threshold:.4g} nats (the paper's criterion)", (~by_threshold).sum(1)),
-        (f"entropy drop of at least {options.drop_threshold:.4g} nats", (~by_drop).sum(1)),
+        (f"encoder entropy < {options.threshold:.4g} (the paper's criterion)", (~by_threshold).sum(1)),
+        (f"entropy drop ≥ {options.drop_threshold:.4g}", (~by_drop).sum(1)),
     ]
     if final.mean_variance is not None:
         units = (final.mean_variance > ACTIVE_UNIT_VARIANCE).sum(1)
-        criteria.append((f"variance of the mean above {ACTIVE_UNIT_VARIANCE} (active units)", units))
+        criteria.append((f"variance of the mean > {ACTIVE_UNIT_VARIANCE} (active units)", units))
     several = len(reading.replicas) > 1
     notes = []
     for criterion, counts in criteria:

@@ -39,6 +39,8 @@ def draw(reading: Reading, final: FinalLatents, collapsed: Array, threshold: flo
         _draw_trained(trained, final, collapsed_ranks)
         for axes in (through_training, trained):
             axes.axhline(threshold, color=style.INK, linewidth=0.8, linestyle=(0, (4, 2)), zorder=3)
+            axes.use_sticky_edges = False
+            axes.margins(y=0.07)
         through_training.set_ylabel("encoder entropy (nats)")
         figure.legend(handles=_legend(threshold), loc="outside lower center", ncols=4)
     return figure
@@ -115,5 +117,5 @@ def _legend(threshold: float) -> list[Line2D]:
         Line2D([], [], color=style.ACTIVE, marker="o", label="active by entropy drop"),
         Line2D([], [], color=style.COLLAPSED, marker="s", label="collapsed by entropy drop"),
         Line2D([], [], color=style.INK, linewidth=0.8, linestyle=":", label="prior entropy"),
-        Line2D([], [], color=style.INK, linewidth=0.8, linestyle=(0, (4, 2)), label=f"threshold, {threshold:.4g} nats"),
+        Line2D([], [], color=style.INK, linewidth=0.8, linestyle=(0, (4, 2)), label=f"threshold, {threshold:.4g}"),
     ]

@@ -61,10 +61,17 @@ class Reading:
         """The numbers of the replicas read."""
         return list(range(self.run.replicas)) if self.replica is None else [self.replica]
 
-    @property
-    def name(self) -> str:
-        """What the run is, for titles: its name, its model and which replicas are read."""
-        parts = [at(self.run.config, "name"), at(self.run.config, "model", "name"), self._replicas_in_words()]
+    def described(self, several: str = "median") -> str:
+        """Return what the run is, for titles: its name, its model and which replicas are read.
+
+        Args:
+            several: which of several replicas are shown.
+        """
+        parts = [at(self.run.config, "name"), at(self.run.config, "model", "name")]
+        if self.replica is not None:
+            parts.append(f"replica {self.replica}")
+        elif self.run.replicas > 1:
+            parts.append(f"{several} of {self.run.replicas} replicas")
         return ", ".join(part for part in parts if isinstance(part, str) and part) or self.run.path.name
 
     def series(self, name: str) -> Array:
@@ -116,11 +123,6 @@ class Reading:
             return []
         done = int(self.run.steps[-1]) + 1 if len(self.run.steps) else 0
         return [f"The run is not finished (status: {self.run.status}, {plural(done, 'step')} recorded)."]
-
-    def _replicas_in_words(self) -> str:
-        if self.replica is not None:
-            return f"replica {self.replica}"
-        return f"median of {self.run.replicas} replicas" if self.run.replicas > 1 else ""
 
 
 def at(table: Any, *keys: str) -> Any:

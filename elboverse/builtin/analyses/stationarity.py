@@ -140,7 +140,7 @@ def build(options: StationarityOptions, run: Run) -> Result:
     several = len(reading.replicas) > 1
     worst = [residuals.worst_replica(quantity) for quantity in range(len(residuals.names))]
     return Result(
-        title=f"Stationarity of the variances in nats per point: {_title(reading)}, {_source(residuals, run)}",
+        title=f"Stationarity of the variances, in nats: {reading.described('worst')}, {_source(residuals, run)}",
         columns=(
             "quantity",
             *(f"step {residuals.steps[evaluation]:,}" for evaluation in (*shown, -1)),
@@ -201,12 +201,6 @@ def _earlier(evaluations: int) -> list[int]:
     """Return which evaluations before the last one the table shows: evenly spaced, the first among them."""
     count = min(_EARLIER, evaluations - 1)
     return [round(i * (evaluations - 1) / count) for i in range(count)] if count else []
-
-
-def _title(reading: Reading) -> str:
-    if len(reading.replicas) == 1:
-        return reading.name
-    return f"{reading.name.rpartition(', ')[0]}, the worst of {len(reading.replicas)} replicas"
 
 
 def _source(residuals: Residuals, run: Run) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = ["draw"]
 
 _MOST_ERROR_BARS: Final = 12
 _BAND: Final = "#DDE7D8"
+_SYMBOL: Final = re.compile("R_(.+)")
 
 
 def draw(reading: Reading, residuals: Residuals) -> Figure:
@@ -57,7 +59,7 @@ def _draw_panel(axes: Axes, reading: Reading, residuals: Residuals, quantities: 
     )
     tolerance = float(residuals.tolerances[quantities][0])
     names = [
-        residuals.names[q] + (f", replica {replica}" if len(reading.replicas) > 1 else "")
+        _SYMBOL.sub(r"$R_{\1}$", residuals.names[q]) + (f",\nreplica {replica}" if len(reading.replicas) > 1 else "")
         for replica in reading.replicas
         for q in range(quantities.start, quantities.stop)
     ]
@@ -72,16 +74,17 @@ def _draw_panel(axes: Axes, reading: Reading, residuals: Residuals, quantities: 
         axes.annotate(
             names[largest],
             (residuals.steps[-1], values[-1, largest]),
-            xytext=(-4, 7 if values[-1, largest] >= 0 else -7),
+            xytext=(5, 0),
             textcoords="offset points",
-            ha="right",
-            va="bottom" if values[-1, largest] >= 0 else "top",
+            va="center",
             fontsize=7,
             color=style.ACCENT,
         )
     axes.set_yscale("symlog", linthresh=tolerance)
     axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=tolerance))
     style.label_steps(axes)
+    if len(residuals.steps) == 1:
+        axes.set_xticks(residuals.steps)
 
 
 def _draw_line(

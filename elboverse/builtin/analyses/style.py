@@ -51,6 +51,8 @@ _SETTINGS: Final[Any] = {
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.linewidth": 0.6,
+    "figure.constrained_layout.h_pad": 0.06,
+    "figure.constrained_layout.w_pad": 0.06,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "xtick.color": INK,
@@ -103,7 +105,7 @@ def label_steps(axes: Axes, steps_per_epoch: int | None = None, *, label: bool =
         steps_per_epoch: None leaves the epochs out.
         label: whether the steps are named below.
     """
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     if label:
         axes.set_xlabel("training step")
@@ -115,7 +117,7 @@ def label_steps(axes: Axes, steps_per_epoch: int | None = None, *, label: bool =
                 lambda epoch: np.multiply(epoch, steps_per_epoch),
             ),
         )
-        epochs.xaxis.set_major_locator(MaxNLocator(nbins=6))
+        epochs.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
         epochs.set_xlabel("epoch")
 
 

@@ -1,0 +1,451 @@
+"""The built-in analyses: their numbers, sentences and figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from synthetic_runs import DIMENSION, LOG_LIKELIHOOD, write_run
+
+from elboverse import identities
+from elboverse.builtin.analyses import bounds, collapse, stationarity, style
+from elboverse.builtin.analyses.curves import envelope, moving_average, robust_limits
+from elboverse.contracts import Result
+from elboverse.errors import AnalysisError
+from elboverse.runfile import Run
+
+ANALYSES = {
+    "collapse": (collapse.CollapseOptions, collapse.build),
+    "bounds": (bounds.BoundsOptions, bounds.build),
+    "stationarity": (stationarity.StationarityOptions, stationarity.build),
+}
+
+
+def analyse(name: str, path: Path, **options: Any) -> Result:
+    config, build = ANALYSES[name]
+    return build(config(**options), Run.open(path))
+
+
+def notes(result: Result) -> str:
+    return "\n".join(result.notes)
+
+
+# Curves
+
+
+@given(hnp.arrays(np.float64, st.integers(1, 400), elements=st.floats(-1e6, 1e6) | st.just(np.nan)), st.integers(4, 60))
+def test_an_envelope_keeps_the_ends_and_the_extremes_within_its_budget(values: np.ndarray, most: int) -> None:
+    kept = envelope(values, most)
+    assert len(kept) <= most
+    assert (np.diff(kept) > 0).all()
+    assert kept[0] == 0
+    assert kept[-1] == len(values) - 1
+    if np.isfinite(values).any():
+        assert np.nanmin(values[kept]) == np.nanmin(values)
+        assert np.nanmax(values[kept]) == np.nanmax(values)
+
+
+def test_an_envelope_shows_both_edges_of_a_noisy_band_everywhere() -> None:
+    values = np.random.default_rng(0).uniform(-1, 1, 100_000)
+    kept = envelope(values)
+    for stretch in np.split(np.arange(100_000), 50):
+        inside = values[kept[(kept >= stretch[0]) & (kept <= stretch[-1])]]
+        assert inside.min() < -0.98
+        assert inside.max() > 0.98
+
+
+def test_a_moving_average_is_the_mean_over_the_steps_in_its_window() -> None:
+    steps = np.array([0, 1, 2, 3, 10, 20, 21, 22, 40])
+    values = np.random.default_rng(1).normal(size=(9, 2))
+    averaged = moving_average(steps, values, window=4)
+    for row, step in enumerate(steps):
+        inside = (steps >= step - 2) & (steps < step + 2)
+        np.testing.assert_allclose(averaged[row], values[inside].mean(0), atol=1e-12)
+    np.testing.assert_allclose(moving_average(steps, values, window=1), values, atol=1e-12)
+
+
+def test_robust_limits_leave_out_an_early_transient_and_keep_all_that_is_settled() -> None:
+    steps = np.arange(1000)
+    values = np.where(steps < 30, -1e6, np.sin(steps / 20))
+    limits = robust_limits([(steps, values)], start=50)
+    assert limits is not None
+    assert -1.3 < limits[0] < -0.99
+    assert 0.99 < limits[1] < 1.3
+
+
+def test_robust_limits_of_a_constant_have_a_positive_height() -> None:
+    for constant in (0.0, -3.0):
+        limits = robust_limits([(np.arange(5), np.full(5, constant))], start=0)
+        assert limits is not None
+        assert limits[0] < constant < limits[1]
+
+
+def test_robust_limits_need_a_finite_value() -> None:
+    assert robust_limits([(np.arange(2), np.full(2, np.nan))], start=0) is None
+
+
+# Collapse
+
+
+def test_collapse_tabulates_the_last_held_out_evaluation_by_falling_entropy_drop(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.h5", latent_dim=5, active=2)
+    run = Run.open(path)
+    result = analyse("collapse", path)
+    drop = run.evaluation("held_out", "entropy_drop", 0)[-1]
+    latents = [row[0] for row in result.rows]
+    assert latents == sorted(range(5), key=lambda h: -drop[h])
+    for latent, encoder, prior, entropy_drop, kl, variance, by_threshold, by_drop in result.rows:
+        assert encoder == run.evaluation("held_out", "encoder_entropy", 0)[-1, latent]
+        assert prior == pytest.approx(identities.STANDARD_NORMAL_ENTROPY, abs=1e-12)
+        assert entropy_drop == pytest.approx(drop[latent], abs=1e-12)
+        assert kl == run.evaluation("held_out", "kl", 0)[-1, latent]
+        assert variance == run.evaluation("held_out", "mean_variance", 0)[-1, latent]
+        assert (by_threshold, by_drop) == (("active", "active") if latent in {0, 3} else ("collapsed", "collapsed"))
+    assert "10,000 held-out points after 400 steps" in result.title
+    assert "encoder entropy < 1 (the paper's criterion): 2 of 5" in notes(result)
+
+
+@pytest.mark.parametrize("threshold", [-0.9, 0.0, 0.95, 1.0, 1.5])
+def test_collapse_counts_by_the_threshold_it_is_given(tmp_path: Path, threshold: float) -> None:
+    path = write_run(tmp_path / "run.h5", latent_dim=6, active=3)
+    entropies = Run.open(path).evaluation("held_out", "encoder_entropy", 0)[-1]
+    data = analyse("collapse", path, threshold=threshold).data["replicas"][0]
+    assert data["active_by_threshold"] == (entropies < threshold).sum()
+    assert data["active_by_drop"] == 3
+
+
+def test_collapse_names_the_latents_on_which_the_criteria_disagree(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.h5", latent_dim=4, active=2)
+    assert "disagree" not in notes(analyse("collapse", path))
+    assert "disagree on latents 0 and 3." in notes(analyse("collapse", path, threshold=-5.0))
+    assert "disagree on latent 3." in notes(analyse("collapse", path, drop_threshold=1.0))
+
+
+def test_collapse_warns_of_the_absolute_threshold_where_the_prior_variance_is_learned(tmp_path: Path) -> None:
+    learned = analyse("collapse", write_run(tmp_path / "learned.h5", prior_log_var=-2.0))
+    assert "go by the entropy drop" in notes(learned)
+    assert learned.data["replicas"][0]["active_by_threshold"] == 4
+    assert learned.data["replicas"][0]["active_by_drop"] == 2
+    standard = analyse("collapse", write_run(tmp_path / "standard.h5"))
+    assert "go by the entropy drop" not in notes(standard)
+    assert "½ ln 2πe = 1.4189" in notes(standard)
+
+
+def test_the_two_default_criteria_agree_for_a_standard_normal_prior(tmp_path: Path) -> None:
+    result = analyse("collapse", write_run(tmp_path / "run.h5", latent_dim=64, active=40))
+    assert all(row[6] == row[7] for row in result.rows)
+
+
+def test_collapse_falls_back_to_training_points_and_says_so(tmp_path: Path) -> None:
+    result = analyse("collapse", write_run(tmp_path / "run.h5", splits=("train",)))
+    assert result.data["source"] == {"split": "train", "step": 400}
+    assert "training points" in result.title
+
+
+@pytest.mark.parametrize("splits", [(), ("train", "held_out")])
+def test_collapse_takes_the_last_recorded_steps_where_only_the_start_was_evaluated(
+    tmp_path: Path, splits: tuple[str, ...]
+) -> None:
+    path = write_run(tmp_path / "run.h5", splits=splits, evaluations=2, evaluate_until=0)
+    result = analyse("collapse", path)
+    assert result.data["source"] == {"split": "trajectory", "step": 399}
+    assert "mean over the last 100 recorded steps up to step 399" in result.title
+    latents = {latent["latent"]: latent for latent in result.data["replicas"][0]["latents"]}
+    recorded = Run.open(path).series("kl", 0)[-100:].astype(np.float64).mean(0)
+    for h in range(4):
+        assert latents[h]["kl"] == pytest.approx(recorded[h], abs=1e-6)
+        assert latents[h]["mean_variance"] is None
+
+
+def test_collapse_summarises_replicas_by_rank(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.h5", replicas=4, latent_dim=5, active=2)
+    result = analyse("collapse", path)
+    drops = -np.sort(-Run.open(path).evaluation("held_out", "entropy_drop")[-1], axis=1)
+    assert [row[0] for row in result.rows] == [1, 2, 3, 4, 5]
+    assert [row[2] for row in result.rows] == pytest.approx(list(np.median(drops, axis=0)))
+    assert [row[3] for row in result.rows] == pytest.approx(list(np.quantile(drops, 0.25, axis=0)))
+    assert [row[4] for row in result.rows] == pytest.approx(list(np.quantile(drops, 0.75, axis=0)))
+    assert [row[7] for row in result.rows] == ["4 of 4", "4 of 4", "0 of 4", "0 of 4", "0 of 4"]
+    assert "median 2 of 5; by replica: 2, 2, 2, 2" in notes(result)
+
+
+def test_collapse_shows_the_replica_that_it_is_asked_for(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.h5", replicas=3, latent_dim=6, active=2)
+    result = analyse("collapse", path, replica=2)
+    assert [row[0] for row in result.rows][:2] == [2, 5]
+    assert [replica["replica"] for replica in result.data["replicas"]] == [2]
+
+
+# Bounds
+
+
+def test_bounds_tabulates_milestones_from_the_first_step_to_the_last(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.h5", steps=400)
+    run = Run.open(path)
+    result = analyse("bounds", path)
+    steps = [row[0] for row in result.rows]
+    assert (steps[0], steps[-1], len(steps)) == (0, 399, 11)
+    elbo, entropy_sum = (run.series(name, 0).astype(np.float64) for name in ("elbo", "entropy_sum"))
+    final = elbo[-40:].mean()
+    for step, epoch, *values, _mean, held_out, error, evaluated_at in result.rows:
+        assert epoch == step / 25
+        assert values == pytest.approx(
+            [elbo[step], entropy_sum[step], 100 * (elbo[step] - entropy_sum[step]) / abs(final)]
+        )
+        index = int(np.abs(run.evaluation_steps("held_out") - step).argmin())
+        assert evaluated_at == run.evaluation_steps("held_out")[index]
+        assert (held_out, error) == (run.evaluation("held_out", "elbo", 0)[index], pytest.approx(0.03))
+    assert f"generating density: {LOG_LIKELIHOOD:.4f}" in notes(result)
+
+
+def test_bounds_averages_over_its_window_and_a_tenth_of_a_short_run_by_default(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.h5", steps=400)
+    gap = Run.open(path).series("gap", 0).astype(np.float64)
+    assert analyse("bounds", path).data["window"] == 40
+    assert analyse("bounds", write_run(tmp_path / "long.h5", steps=2000)).data["window"] == 100
+    result = analyse("bounds", path, window=7)
+    final = result.data["final"][0]
+    elbo = Run.open(path).series("elbo", 0).astype(np.float64)[-7:].mean()
+    assert final["elbo"] == pytest.approx(elbo)
+    assert final["difference_percent"] == pytest.approx(100 * gap[-7:].mean() / abs(elbo), rel=1e-4)
+
+
+def test_bounds_of_replicas_are_medians_and_each_replica_has_its_final_values(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.h5", replicas=5)
+    result = analyse("bounds", path)
+    elbo = Run.open(path).series("elbo").astype(np.float64)
+    assert result.rows[-1][2] == pytest.approx(np.median(elbo[-1]))
+    assert [final["elbo"] for final in result.data["final"]] == pytest.approx(list(elbo[-40:].mean(0)))
+    assert "median of 5 replicas" in result.title
+
+
+def test_bounds_without_held_out_points_says_so(tmp_path: Path) -> None:
+    result = analyse("bounds", write_run(tmp_path / "run.h5", splits=("train",)))
+    assert all(row[-3:] == (None, None, None) for row in result.rows)
+    assert "No held-out evaluation is recorded." in result.notes
+    assert result.data["held_out"] == []
+
+
+def test_bounds_leaves_out_epochs_that_the_run_does_not_tell(tmp_path: Path) -> None:
+    result = analyse("bounds", write_run(tmp_path / "run.h5", data={"train_points": None}))
+    assert {row[1] for row in result.rows} == {None}
+    assert result.draw is not None
+    style.render(result.draw(), ".png")
+
+
+# Stationarity
+
+
+@pytest.mark.parametrize(
+    ("value", "standard_error", "expected"),
+    [
+        (0.05, 0.02, "stationary"),
+        (-0.05, 0.025, "stationary"),
+        (0.05, 0.026, "undecided"),
+        (-0.15, 0.025, "undecided"),
+        (-0.15, 0.024, "not stationary"),
+        (0.0, np.nan, "undecided"),
+        (np.nan, 0.0, "undecided"),
+    ],
+)
+def test_a_verdict_leaves_two_standard_errors_either_way(value: float, standard_error: float, expected: str) -> None:
+    assert stationarity.verdict(value, standard_error, tolerance=0.1) == expected
+
+
+def test_stationarity_judges_each_quantity_within_its_own_tolerance(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.h5", steps=2000, latent_dim=3, active=1)
+    run = Run.open(path)
+    result = analyse("stationarity", path, tolerance=0.05)
+    assert result.columns == (
+        "quantity",
+        "step 0",
+        "step 500",
+        "step 1,500",
+        "step 2,000",
+        "± SE",
+        "tolerance",
+        "verdict",
+    )
+    assert [row[0] for row in result.rows] == ["R_σ", "R_0", "R_1", "R_2", "gap"]
+    tolerances = [0.05 * DIMENSION / 2, 0.025, 0.025, 0.025, 0.05 * (DIMENSION + 3) / 2]
+    assert [row[-2] for row in result.rows] == pytest.approx(tolerances)
+    last = [row[-4] for row in result.rows]
+    assert last[0] == run.evaluation("train", "decoder_residual", 0)[-1]
+    assert last[1:-1] == list(run.evaluation("train", "prior_residual", 0)[-1])
+    assert last[-1] == pytest.approx(sum(last[:-1]), abs=1e-9)
+    assert {row[-1] for row in result.rows} == {"stationary"}
+    assert result.data["verdict"] == "stationary"
+    assert "cancel" in notes(result)
+    assert "necessary" in notes(result)
+
+
+def test_stationarity_of_an_untrained_model_is_denied(tmp_path: Path) -> None:
+    result = analyse("stationarity", write_run(tmp_path / "run.h5", evaluate_until=0, evaluations=2))
+    assert result.data["verdict"] == "not stationary"
+    assert {row[-1] for row in result.rows} == {"not stationary"}
+    assert "The only evaluation was made before training." in result.notes
+
+
+def test_the_overall_verdict_is_the_worst(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.h5", steps=2000)
+    result = analyse("stationarity", path, tolerance=0.0082)
+    verdicts = {row[0]: row[-1] for row in result.rows}
+    assert set(verdicts.values()) == {"stationary", "undecided"}
+    assert result.data["verdict"] == "undecided"
+
+
+def test_stationarity_does_not_judge_a_fixed_decoder_variance(tmp_path: Path) -> None:
+    result = analyse("stationarity", write_run(tmp_path / "run.h5", model="VAE_0", steps=2000))
+    verdicts = {row[0]: row[-1] for row in result.rows}
+    assert verdicts["R_σ"] == verdicts["gap"] == "not judged"
+    assert verdicts["R_0"] == "stationary"
+    assert "the theorem ELBO = entropy sum does not apply" in notes(result)
+    assert "4 of 4 quantities are stationary" in notes(result)
+
+
+def test_stationarity_falls_back_to_held_out_points_and_says_so(tmp_path: Path) -> None:
+    result = analyse("stationarity", write_run(tmp_path / "run.h5", splits=("held_out",)))
+    assert result.data["split"] == "held_out"
+    assert "no evaluation on training points" in notes(result)
+
+
+def test_stationarity_on_one_point_is_undecided(tmp_path: Path) -> None:
+    result = analyse("stationarity", write_run(tmp_path / "run.h5", steps=2000, points=1))
+    assert {row[-1] for row in result.rows} == {"undecided"}
+
+
+def test_stationarity_of_replicas_shows_the_worst_of_each_quantity(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.h5", steps=2000, replicas=4)
+    result = analyse("stationarity", path)
+    residuals = Run.open(path).evaluation("train", "decoder_residual")[-1]
+    assert result.columns[-1] == "replica"
+    assert result.rows[0][-1] == np.abs(residuals).argmax()
+    assert "worst of 4 replicas" in result.title
+    assert analyse("stationarity", path, replica=1).rows[0][-4] == residuals[1]
+
+
+# What a run may lack
+
+
+@pytest.mark.parametrize(
+    ("analysis", "settings", "message"),
+    [
+        ("collapse", {"steps": 0, "evaluations": 0}, "neither an evaluation nor a training step is recorded"),
+        ("bounds", {"steps": 0, "evaluations": 0}, "no training step is recorded"),
+        ("bounds", {"steps": 0, "evaluations": 1}, "no training step is recorded"),
+        ("stationarity", {"evaluations": 0}, "no evaluation is recorded"),
+        ("stationarity", {"data": {"dimension": None}}, "data.dimension is None"),
+    ],
+)
+def test_a_run_that_lacks_what_an_analysis_needs_is_refused_in_words(
+    tmp_path: Path, analysis: str, settings: dict[str, Any], message: str
+) -> None:
+    path = write_run(tmp_path / "run.h5", status="interrupted", **settings)
+    with pytest.raises(AnalysisError, match=message) as refused:
+        analyse(analysis, path)
+    assert str(path) in str(refused.value)
+
+
+@pytest.mark.parametrize("analysis", ANALYSES)
+def test_a_replica_that_the_run_does_not_have_is_refused(tmp_path: Path, analysis: str) -> None:
+    path = write_run(tmp_path / "run.h5", replicas=2)
+    with pytest.raises(AnalysisError, match="replica 2 given, allowed is 0 … 1"):
+        analyse(analysis, path, replica=2)
+
+
+def test_a_difference_relative_to_zero_is_refused(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.h5", steps=1, elbo=0.0)
+    with pytest.raises(AnalysisError, match="must be finite and not zero"):
+        analyse("bounds", path)
+
+
+@pytest.mark.parametrize("analysis", ANALYSES)
+def test_an_unfinished_run_is_analysed_with_a_caveat(tmp_path: Path, analysis: str) -> None:
+    path = write_run(tmp_path / "run.h5", steps=3, evaluations=1, status="interrupted")
+    assert "The run is not finished (status: interrupted, 3 steps recorded)." in analyse(analysis, path).notes
+
+
+@pytest.mark.parametrize("analysis", ANALYSES)
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_the_data_of_an_analysis_are_json(tmp_path: Path, analysis: str, replicas: int) -> None:
+    data = analyse(analysis, write_run(tmp_path / "run.h5", replicas=replicas)).data
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
+
+
+# Figures
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "many latents": {"latent_dim": 64, "active": 30, "steps": 3000},
+    "one latent": {"latent_dim": 1, "active": 1},
+    "replicas": {"replicas": 5},
+    "learned prior": {"prior_log_var": -1.5, "model": "vae-2"},
+    "fixed decoder": {"model": "vae-0"},
+    "one evaluation": {"evaluations": 1},
+    "three steps": {"steps": 3, "evaluations": 1, "status": "interrupted"},
+    "one step": {"steps": 1, "evaluations": 1},
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("analysis", ANALYSES)
+def test_a_figure_keeps_all_of_its_text_inside(tmp_path: Path, analysis: str, shape: str) -> None:
+    result = analyse(analysis, write_run(tmp_path / "run.h5", **SHAPES[shape]))
+    assert result.draw is not None
+    figure = result.draw()
+    style.render(figure, ".png")  # warnings, such as a glyph that the font lacks, are errors
+    with style.applied():
+        tight = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    assert tight.x0 >= -0.01
+    assert tight.y0 >= -0.01
+    assert tight.x1 <= width + 0.01
+    assert tight.y1 <= height + 0.01
+
+
+@pytest.mark.parametrize("settings", [{"evaluations": 0}, {"steps": 0, "evaluations": 1}])
+def test_collapse_draws_what_there_is(tmp_path: Path, settings: dict[str, Any]) -> None:
+    result = analyse("collapse", write_run(tmp_path / "run.h5", **settings))
+    assert result.draw is not None
+    style.render(result.draw(), ".png")
+
+
+@pytest.mark.parametrize("analysis", ANALYSES)
+def test_figures_are_the_same_bytes_each_time_with_fonts_embedded_and_text_as_text(
+    tmp_path: Path, analysis: str
+) -> None:
+    result = analyse(analysis, write_run(tmp_path / "run.h5"))
+    assert result.draw is not None
+    files = {suffix: style.render(result.draw(), suffix) for suffix in style.SUFFIXES}
+    assert files == {suffix: style.render(result.draw(), suffix) for suffix in style.SUFFIXES}
+    assert b"/FontFile2" in files[".pdf"]
+    assert b"/Subtype /Type3" not in files[".pdf"]
+    assert b"<text" in files[".svg"]
+    assert files[".png"].startswith(b"\x89PNG")
+
+
+def test_drawing_leaves_the_settings_of_matplotlib_as_they_were_and_does_not_depend_on_them(tmp_path: Path) -> None:
+    result = analyse("bounds", write_run(tmp_path / "run.h5"))
+    assert result.draw is not None
+    expected = style.render(result.draw(), ".png")
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red"}):
+        before = dict(mpl.rcParams)
+        assert style.render(result.draw(), ".png") == expected
+        assert dict(mpl.rcParams) == before
+
+
+def test_a_spike_of_a_single_step_is_in_the_drawn_line(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.h5", steps=20_000, spike=(12_345, 40.0))
+    result = analyse("bounds", path)
+    assert result.draw is not None
+    difference = result.draw().axes[1]
+    drawn = next(line for line in difference.get_lines() if line.get_label() == "each step")
+    assert 12_345 in drawn.get_xdata()
+    assert len(drawn.get_xdata()) <= 2000

@@ -1,0 +1,176 @@
+"""The command line: help, listings, exit codes, and one clear message for each mistake."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from elboverse import __version__
+from elboverse.cli import COMMANDS, main
+from elboverse.config import named_configs
+from elboverse.hookspecs import HOOKS
+
+
+def exit_code(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return what a command prints, and check that it succeeds and complains about nothing."""
+    main(list(arguments))
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+def message(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return the message of a command that fails, and check that it is one, with exit code 1 and no traceback."""
+    assert exit_code(*arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("Error: ")
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["train"], ["analyze"], ["config"], ["config", "check"], ["plugins"]])
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str], arguments: list[str], option: str) -> None:
+    assert output(capsys, *arguments, option).startswith(" ".join(["Usage: elboverse", *arguments]))
+
+
+def test_the_help_lists_every_command_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, "--help")
+    assert all(name in text and summary in text for name, (_, summary) in COMMANDS.items())
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert output(capsys, "--version") == f"elboverse, version {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tarin"],
+        ["--nothing"],
+        ["train", "--epochs", "3"],
+        ["config", "chekc"],
+        ["train", "a", "b"],
+        ["config", "check"],
+    ],
+)
+def test_wrong_usage_ends_with_exit_code_2(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert exit_code(*arguments) == 2
+    assert capsys.readouterr().err.startswith("Usage: elboverse")
+
+
+def test_without_a_command_the_help_is_shown_as_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code() == 2
+    assert "Commands:" in capsys.readouterr().err
+
+
+def test_plugins_lists_the_components_of_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, "plugins")
+    assert text.startswith(f"built-in  (elboverse {__version__})\n")
+    assert {line.split()[0] for line in text.splitlines()[1:]} == set(HOOKS)
+
+
+def test_plugins_as_json_holds_what_the_listing_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    (built_in,) = json.loads(output(capsys, "plugins", "--json"))
+    assert built_in.keys() == {"name", "distribution", "version", "failure", "components"}
+    assert {"kind": "model", "name": "vae-1"}.items() <= built_in["components"][1].items()
+
+
+def test_plugins_tells_why_one_could_not_be_loaded(
+    capsys: pytest.CaptureFixture[str], install: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert callable(install)
+    module = install("broken", "1 / 0")
+    monkeypatch.setenv("ELBOVERSE_LOAD_PLUGINS", "broken")
+    text = output(capsys, "plugins")
+    assert "broken  (broken-dist 1.2.3)\n  could not be loaded: ZeroDivisionError: division by zero\n" in text
+    assert f"{module}.py:1 in <module>" in text
+
+
+def test_config_list_shows_every_shipped_config_with_its_purpose(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = output(capsys, "config", "list").splitlines()
+    assert [line.split()[0] for line in lines] == list(named_configs())
+    assert all(len(line.split()) > 1 for line in lines)
+
+
+def test_config_show_prints_the_whole_config_as_toml_with_overrides(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = tomllib.loads(output(capsys, "config", "show", "circle", "--set", "model.latent_dim=5"))
+    assert shown["model"]["latent_dim"] == 5
+    assert shown["training"]["samples"] == 1
+
+
+def test_config_show_without_a_name_shows_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tomllib.loads(output(capsys, "config", "show"))["name"] == "circle"
+
+
+def test_what_config_show_prints_is_a_config_without_faults(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "shown.toml"
+    path.write_text(output(capsys, "config", "show", "circle"), encoding="utf-8")
+    assert output(capsys, "config", "check", str(path)) == f"{path}: no faults\n"
+
+
+def test_config_check_lists_every_fault(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text('sed = 1\ndataset = "circle"\n[training]\nepochs = "many"\n', encoding="utf-8")
+    text = message(capsys, "config", "check", str(path))
+    assert "2 faults in the configuration" in text
+    assert "sed: unknown key (did you mean 'seed'?)" in text
+    assert "training.epochs: 'many' (a string) given, allowed is an integer" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["train", "circel"], "did you mean 'circle'?"),
+        (["train", "missing.toml"], "missing.toml: no such file"),
+        (["train", "--set", "dataset.name=circel"], "unknown dataset 'circel'"),
+        (["train", "--set", "model.name=vae-2"], "constraint: missing"),
+        (["train", "--set", "model.latent_dim=2.5"], "model.latent_dim: 2.5 (a number) given, allowed is an integer"),
+        (["train", "--set", "epochs"], "give it as key.path=value"),
+        (["train", "--set", "training.device=abacus"], "training.device: 'abacus' given"),
+        (["train", "--set", "dataset.points=50"], "batch"),
+        (["config", "show", "nowhere"], "no config 'nowhere'"),
+        (["analyze", "collapse", "missing.h5"], "missing.h5: no such file"),
+        (["analyze", "colapse", "missing.h5"], "did you mean 'collapse'?"),
+    ],
+)
+def test_a_mistake_gives_one_message_and_leaves_nothing_behind(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    reason: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert reason in message(capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_and_analysing_from_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    settings = ["training.epochs=2", "dataset.points=400", "training.batch_size=50", "training.device=cpu"]
+    main(["train", "--out", str(folder), *(part for setting in settings for part in ("--set", setting))])
+    text = capsys.readouterr().out
+    assert text.startswith("Training vae-1 on circle: 2 epochs, batch 50, seed 0\n")
+    assert text.rstrip().endswith(f"elboverse analyze collapse {folder / 'run.h5'}")
+    before = (folder / "run.h5").read_bytes()
+    assert "--overwrite" in message(capsys, "train", "--out", str(folder), "--set", "dataset.points=2048")
+    assert (folder / "run.h5").read_bytes() == before
+    found = json.loads(output(capsys, "analyze", "collapse", str(folder / "run.h5"), "--json"))
+    assert found["analysis"] == "collapse"
+
+
+def test_quiet_training_prints_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    settings = ["training.epochs=1", "dataset.points=100", "training.batch_size=50", "training.device=cpu"]
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    assert output(capsys, "train", "--quiet", "--out", str(tmp_path / "run"), *arguments) == ""

@@ -1,0 +1,216 @@
+"""Plugin discovery, with real distributions on the path: isolation, the environment variables, names and clashes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from elboverse.errors import PluginError, UnknownNameError
+from elboverse.hookspecs import HOOKS
+from elboverse.registry import Registry, discover, normalised
+
+Install = Callable[..., str]
+
+GOOD = """
+import attrs
+from elboverse import Component, hookimpl
+
+@attrs.frozen
+class Options:
+    width: int = 1
+
+@hookimpl
+def elboverse_datasets():
+    return [Component("{name}", Options, "nowhere:build", "a dataset")]
+"""
+
+RAISES = """
+def fail():
+    raise RuntimeError("no such\\n  library")
+
+fail()
+"""
+
+
+def failures(registry: Registry) -> dict[str, str | None]:
+    return {plugin.name: plugin.failure for plugin in registry.plugins}
+
+
+def test_without_plugins_every_kind_has_its_built_in_components() -> None:
+    registry = discover()
+    assert [plugin.name for plugin in registry.plugins] == ["built-in"]
+    assert registry.components.keys() == HOOKS.keys()
+    assert {"vae-0", "vae-1", "vae-2", "vae-3", "linear-vae"} <= set(registry.names("model"))
+
+
+def test_every_built_in_component_can_be_imported() -> None:
+    registry = discover()
+    for kind in HOOKS:
+        for name in registry.names(kind):
+            registered = registry.find(kind, name)
+            registered.config_class()
+            assert callable(registered._import(registered.component.build))
+
+
+def test_a_plugin_is_found_with_its_distribution_and_version(install: Install) -> None:
+    install("rings", GOOD.format(name="rings"), "elboverse-rings", "0.4")
+    found = discover({}).find("dataset", "rings")
+    assert str(found.plugin) == "rings (elboverse-rings 0.4)"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (RAISES, "RuntimeError: no such library"),
+        ("import sys; sys.exit('bye')", "SystemExit: bye"),
+        ("def (", "SyntaxError"),
+        ("import not_there_at_all", "ModuleNotFoundError: No module named 'not_there_at_all'"),
+        ("from elboverse import hookimpl\n@hookimpl\ndef elboverse_models(): raise KeyError('x')", "KeyError: 'x'"),
+        ("from elboverse import hookimpl\n@hookimpl\ndef elboverse_models(): pass", "TypeError: 'NoneType'"),
+        ("from elboverse import hookimpl\n@hookimpl\ndef elboverse_models(): return [1]", "Component records, not 1"),
+        ("from elboverse import hookimpl\n@hookimpl\ndef elboverse_model(): return []", "unknown hook"),
+        ("from elboverse import hookimpl\n@hookimpl\ndef elboverse_models(config): return []", "{'config'}"),
+    ],
+)
+def test_a_failing_plugin_is_listed_with_its_reason_and_disturbs_no_other(
+    install: Install, source: str, reason: str
+) -> None:
+    install("broken", source)
+    install("rings", GOOD.format(name="rings"))
+    registry = discover({})
+    failure = failures(registry)["broken"]
+    assert failure is not None
+    assert reason in failure
+    assert "\n" not in failure
+    assert failures(registry)["rings"] is None
+    assert registry.find("dataset", "rings").plugin.name == "rings"
+
+
+def test_an_unknown_hook_is_refused_with_the_hooks_that_exist(install: Install) -> None:
+    install("broken", "from elboverse import hookimpl\n@hookimpl\ndef elboverse_model(): return []")
+    failure = failures(discover({}))["broken"]
+    assert failure is not None
+    assert "elboverse_model'" in failure
+    assert all(hook in failure for hook in HOOKS.values())
+
+
+def test_what_a_broken_plugin_registered_is_not_blamed_on_the_next(install: Install) -> None:
+    source = """
+    from elboverse import hookimpl
+
+    @hookimpl
+    def elboverse_aaa():
+        return []
+
+    @hookimpl
+    def elboverse_models(config):
+        return []
+    """
+    install("a-broken", source)
+    install("b-good", GOOD.format(name="rings"))
+    assert failures(discover({}))["b-good"] is None
+
+
+def test_a_failing_plugin_is_shown_with_its_frames_when_an_unknown_component_is_asked_for(install: Install) -> None:
+    module = install("broken", RAISES)
+    with pytest.raises(UnknownNameError) as caught:
+        discover({}).find("dataset", "rings")
+    message = str(caught.value)
+    assert "Plugin broken (broken-dist 1.2.3) might offer it but could not be loaded: RuntimeError" in message
+    assert f"{module}.py:3 in fail" in message
+    assert "importlib" not in message
+
+
+def test_the_strict_variable_raises_the_plugins_own_error(install: Install) -> None:
+    install("broken", RAISES)
+    with pytest.raises(RuntimeError, match="no such"):
+        discover({"ELBOVERSE_STRICT_PLUGINS": "1"})
+
+
+@pytest.mark.parametrize("value", ["", "0", " "])
+def test_the_strict_variable_is_off_where_it_is_empty_or_zero(install: Install, value: str) -> None:
+    install("broken", RAISES)
+    assert failures(discover({"ELBOVERSE_STRICT_PLUGINS": value}))["broken"] is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "loaded"),
+    [("", []), ("rings", ["rings"]), (" spots , rings ", ["spots", "rings"]), ("rings,rings", ["rings"])],
+)
+def test_the_load_variable_limits_which_plugins_are_loaded(install: Install, value: str, loaded: list[str]) -> None:
+    install("rings", GOOD.format(name="rings"))
+    install("spots", GOOD.format(name="spots"))
+    assert [plugin.name for plugin in discover({"ELBOVERSE_LOAD_PLUGINS": value}).plugins] == ["built-in", *loaded]
+
+
+def test_all_plugins_are_loaded_where_the_load_variable_is_not_set(install: Install) -> None:
+    install("spots", GOOD.format(name="spots"))
+    install("rings", GOOD.format(name="rings"))
+    assert {"rings", "spots"} <= failures(discover({})).keys()
+
+
+def test_the_load_variable_with_a_plugin_that_is_not_installed_lists_those_that_are(install: Install) -> None:
+    install("rings", GOOD.format(name="rings"))
+    with pytest.raises(PluginError, match=r"ELBOVERSE_LOAD_PLUGINS: no such plugin: ring\. Installed: .*rings"):
+        discover({"ELBOVERSE_LOAD_PLUGINS": "ring"})
+
+
+def test_two_components_of_one_kind_and_name_are_refused_with_both_owners(install: Install) -> None:
+    install("rings", GOOD.format(name="ring_s"), version="0.1")
+    install("more-rings", GOOD.format(name="RINGS"), version="0.2")
+    with pytest.raises(PluginError) as caught:
+        discover({})
+    assert "rings (rings-dist 0.1)" in str(caught.value)
+    assert "more-rings (more-rings-dist 0.2)" in str(caught.value)
+
+
+def test_a_component_named_like_a_built_in_one_is_refused(install: Install) -> None:
+    install("rings", GOOD.format(name="Circle"))
+    with pytest.raises(PluginError, match=r"built-in \(elboverse .*\) and rings \(rings-dist 1\.2\.3\)"):
+        discover({})
+
+
+def test_two_plugins_of_one_name_are_refused_with_both_distributions(install: Install) -> None:
+    install("rings", GOOD.format(name="rings"), "one-dist")
+    install("rings", GOOD.format(name="spots"), "other-dist")
+    with pytest.raises(PluginError, match=r"two plugins are named 'rings'.*(one|other)-dist.*(one|other)-dist"):
+        discover({})
+
+
+@pytest.mark.parametrize("spelling", ["VAE-1", "vae_1", "Vae1", "vae-1"])
+def test_names_are_matched_without_regard_to_case_and_separators(spelling: str) -> None:
+    assert discover().find("model", spelling).name == "vae-1"
+    assert normalised(spelling) == "vae1"
+
+
+def test_an_unknown_name_lists_the_known_ones_and_the_nearest() -> None:
+    with pytest.raises(
+        UnknownNameError, match=r"unknown dataset 'circel' \(did you mean 'circle'\?\). Known: .*8gauss"
+    ):
+        discover().find("dataset", "circel")
+
+
+@pytest.mark.parametrize("target", ["not_there:Options", "elboverse:nothing", "elboverse", ""])
+def test_an_import_path_that_leads_nowhere_names_the_component_and_its_plugin(install: Install, target: str) -> None:
+    install("rings", GOOD.format(name="rings").replace("Options, ", f"{target!r}, "))
+    with pytest.raises(PluginError, match=r"dataset 'rings' of plugin rings \(rings-dist 1\.2\.3\): cannot import"):
+        discover({}).find("dataset", "rings").config_class()
+
+
+def test_a_config_that_is_no_attrs_class_is_refused(install: Install) -> None:
+    install("rings", GOOD.format(name="rings").replace("Options, ", "dict, "))
+    with pytest.raises(PluginError, match="must be an attrs class, not <class 'dict'>"):
+        discover({}).find("dataset", "rings").config_class()
+
+
+def test_a_config_with_a_field_called_name_is_refused_since_that_key_selects_the_component(install: Install) -> None:
+    install("rings", GOOD.format(name="rings").replace("width", "name"))
+    with pytest.raises(PluginError, match="field 'name'"):
+        discover({}).find("dataset", "rings").config_class()
+
+
+def test_a_registry_cannot_be_changed() -> None:
+    registry = discover()
+    with pytest.raises(TypeError, match="item assignment"):
+        registry.components["model"]["mine"] = registry.find("model", "vae-1")  # type: ignore[index]
