@@ -97,6 +97,11 @@ def require_model(model: Any, points: Tensor, who: str) -> int:
     unknown = [name for name in (*variances.closed_form, *variances.heads) if name not in names]
     if unknown:
         raise PluginError(f"{who}: variance_parameters() names {', '.join(unknown)}, which is no parameter of it")
+    if model.prior().log_var is not (names.get(variances.prior or "")) and model.prior().log_var.requires_grad:
+        raise PluginError(
+            f"{who}: the log_var of prior() is computed from parameters; expected is that it is fixed, or the very "
+            "parameter that variance_parameters() names as prior"
+        )
     return int(latent_dim)
 
 

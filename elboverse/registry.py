@@ -21,7 +21,14 @@ __all__ = ["Plugin", "Registered", "Registry", "Selection", "discover", "normali
 
 BUILT_IN = "elboverse.builtin"
 LOAD_VARIABLE = "ELBOVERSE_LOAD_PLUGINS"
+SKIP_VARIABLE = "ELBOVERSE_SKIP_PLUGINS"
 STRICT_VARIABLE = "ELBOVERSE_STRICT_PLUGINS"
+
+FOUND_IN = {
+    ("dataset", "mnist"): "elboverse-images",
+    ("dataset", "fashionmnist"): "elboverse-images",
+}
+"""What distributions of the project's own provide: (kind, normalised name) → distribution."""
 
 
 @attrs.frozen
@@ -145,6 +152,9 @@ class Registry:
         known = self.names(kind)
         hint = nearest(name, known)
         message = f"unknown {kind} {name!r}{f' ({hint})' if hint else ''}. Known: {', '.join(known)}."
+        elsewhere = FOUND_IN.get((kind, normalised(name)))
+        if elsewhere is not None:
+            message += f" {elsewhere} provides it: pip install {elsewhere}."
         for plugin in self.plugins:
             if plugin.failure is not None:
                 message += f"\nPlugin {plugin} might offer it but could not be loaded: {plugin.failure}\n{plugin.trace}"
@@ -156,14 +166,15 @@ def discover(environment: Mapping[str, str] | None = None) -> Registry:
 
     Each entry point of the group ``elboverse`` is loaded by itself: one that fails is listed with its reason in
     `Registry.plugins`. ``ELBOVERSE_LOAD_PLUGINS`` limits which are loaded (unset: all; empty: none; a comma list:
-    those); ``ELBOVERSE_STRICT_PLUGINS=1`` re-raises the first failure at once.
+    those) and ``ELBOVERSE_SKIP_PLUGINS``, a comma list, leaves some of them out; ``ELBOVERSE_STRICT_PLUGINS=1``
+    re-raises the first failure at once.
 
     Args:
-        environment: where the two variables are looked up; the process' own by default.
+        environment: where the three variables are looked up; the process' own by default.
 
     Raises:
-        PluginError: two plugins offer a component of one kind under one name or have one name themselves, or
-            ``ELBOVERSE_LOAD_PLUGINS`` names a plugin that is not installed.
+        PluginError: two plugins offer a component of one kind under one name or have one name themselves, or a
+            variable names a plugin that is not installed.
     """
     environment = os.environ if environment is None else environment
     strict = environment.get(STRICT_VARIABLE, "").strip() not in {"", "0"}
@@ -173,7 +184,9 @@ def discover(environment: Mapping[str, str] | None = None) -> Registry:
     built_in = importlib.import_module(BUILT_IN)
     offers.append((Plugin("built-in", PROJECT, own_version), _components(built_in, "built-in")))
 
-    for name in _wanted(environment.get(LOAD_VARIABLE), found):
+    skipped = _named(SKIP_VARIABLE, environment.get(SKIP_VARIABLE, ""), found)
+    wanted = _named(LOAD_VARIABLE, environment[LOAD_VARIABLE], found) if LOAD_VARIABLE in environment else sorted(found)
+    for name in (name for name in wanted if name not in skipped):
         entry = found[name]
         plugin = Plugin(name, *_distribution(entry))
         try:
@@ -200,14 +213,12 @@ def _distribution(entry: metadata.EntryPoint) -> tuple[str, str]:
     return (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "unknown")
 
 
-def _wanted(variable: str | None, found: Mapping[str, metadata.EntryPoint]) -> list[str]:
-    if variable is None:
-        return sorted(found)
-    names = list(dict.fromkeys(name.strip() for name in variable.split(",") if name.strip()))
+def _named(variable: str, value: str, found: Mapping[str, metadata.EntryPoint]) -> list[str]:
+    names = list(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
     unknown = sorted(set(names) - set(found))
     if unknown:
         installed = ", ".join(sorted(found)) or "none"
-        raise PluginError(f"{LOAD_VARIABLE}: no such plugin: {', '.join(unknown)}. Installed: {installed}.")
+        raise PluginError(f"{variable}: no such plugin: {', '.join(unknown)}. Installed: {installed}.")
     return names
 
 
@@ -249,7 +260,7 @@ def _assembled(offers: Iterable[tuple[Plugin, list[tuple[str, Component]]]]) -> 
             if taken is not registered:
                 raise PluginError(
                     f"two plugins offer a {kind} named {component.name!r}: {taken.plugin} and {plugin}. "
-                    f"Uninstall one of them, or leave one out of {LOAD_VARIABLE}."
+                    f"Uninstall one of them, or leave one out with {SKIP_VARIABLE}."
                 )
     return Registry(
         tuple(plugins),

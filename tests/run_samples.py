@@ -11,24 +11,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from elboverse.errors import RunFileError
 from elboverse.runfile import RunWriter, schema
 from elboverse.runfile.seal import seal
 
 Values = NDArray[Any]
-
-__all__ = [
-    "CHECKPOINT",
-    "DOCUMENTS",
-    "SEAL_BYTES",
-    "RunFileError",
-    "evaluation",
-    "forged",
-    "reseal",
-    "rows",
-    "sample",
-    "writer",
-]
 
 SEAL_BYTES = len(seal(memoryview(b"")))
 

@@ -8,6 +8,7 @@ that writes a `pyproject.toml` has its plugin installed, as far as Python's meta
 from __future__ import annotations
 
 import re
+import runpy
 import sys
 import tomllib
 import types
@@ -84,12 +85,18 @@ def test_every_code_block_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch
 
 def test_blocks_are_found_with_their_marks(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(
-        "# Head\n\n```python\na = 1\n```\n\n<!-- not run -->\n```toml\nb = 2\n```\n<!-- file: x/y.py -->\n```python\n```\n",
-        encoding="utf-8",
-    )
+    lines = (
+        "# Head", "", "```python", "a = 1", "```", "", "<!-- not run -->", "```toml", "b = 2", "```", "",
+        "<!-- file: x/y.py -->", "```python", "```", "",
+    )  # fmt: skip
+    page.write_text("\n".join(lines), encoding="utf-8")
     assert list(blocks(page)) == [
         Block("python", "a = 1\n", 3, None, True),
         Block("toml", "b = 2\n", 8, None, False),
-        Block("python", "", 12, "x/y.py", True),
+        Block("python", "", 13, "x/y.py", True),
     ]
+
+
+def test_the_page_on_the_command_line_is_up_to_date() -> None:
+    generator = runpy.run_path(str(ROOT / "docs" / "generate_cli.py"))
+    assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == generator["page"](), "run: nox -s docs"

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from builders import normal
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
@@ -111,6 +111,7 @@ def test_log_var_of_any_shape_acts_as_if_it_were_expanded(shape: tuple[int, ...]
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
+@settings(deadline=None)
 @given(st.floats(-5, 5), st.floats(-8, 8), st.floats(-5, 5), st.floats(-8, 8))
 def test_kl_is_never_negative(mean: float, log_var: float, other_mean: float, other_log_var: float) -> None:
     q, p = (

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elboverse import identities
@@ -35,6 +35,7 @@ def test_elbo_and_entropy_sum_are_the_sums_over_latents() -> None:
     assert identities.entropy_sum(np.array([4.0]), encoder, prior) == pytest.approx([-4.0 + 0.75 - 2.5])
 
 
+@settings(deadline=None)
 @given(TERMS, TERMS, LATENTS)
 def test_elbo_minus_entropy_sum_is_the_sum_of_the_residuals(
     log_likelihood: float, decoder_entropy: float, latents: list[tuple[float, float, float]]

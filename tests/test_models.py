@@ -8,7 +8,7 @@ from builders import MODELS, VARIANTS, build_model, configure, normal, randomise
 from torch import nn
 from torch.nn.functional import linear
 
-from elboverse.contracts import Constrainable, Model, SamplingFree
+from elboverse.contracts import Constrainable, Model, SamplingFree, VarianceParameters
 from elboverse.elbo import batch_terms, point_terms
 from elboverse.errors import ConfigError
 from elboverse.training.step import SingleStep, StepSettings
@@ -32,6 +32,20 @@ def test_every_model_keeps_the_contract(name: str) -> None:
     names = dict(model.named_parameters())
     variances = model.variance_parameters()
     assert set(variances.closed_form + variances.heads) <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("vae-0", VarianceParameters()),
+        ("vae-1", VarianceParameters(decoder="decoder_log_var")),
+        ("vae-2", VarianceParameters(decoder="decoder_log_var", prior="prior_log_var")),
+        ("vae-3", VarianceParameters(heads=("log_var_output.weight", "log_var_output.bias"))),
+        ("linear-vae", VarianceParameters(decoder="decoder_log_var", heads=("encoder_log_var",))),
+    ],
+)
+def test_every_model_names_the_parameters_that_are_variances(name: str, expected: VarianceParameters) -> None:
+    assert build_model(name, 5).variance_parameters() == expected
 
 
 @networks

@@ -214,3 +214,22 @@ def test_a_registry_cannot_be_changed() -> None:
     registry = discover()
     with pytest.raises(TypeError, match="item assignment"):
         registry.components["model"]["mine"] = registry.find("model", "vae-1")  # type: ignore[index]
+
+
+def test_the_skip_variable_leaves_plugins_out(install: Install) -> None:
+    install("rings", GOOD.format(name="rings"))
+    install("broken", RAISES)
+    loaded = failures(discover({"ELBOVERSE_SKIP_PLUGINS": "broken"}))
+    assert "rings" in loaded
+    assert "broken" not in loaded
+
+
+def test_the_skip_variable_with_a_plugin_that_is_not_installed_lists_those_that_are(install: Install) -> None:
+    install("rings", GOOD.format(name="rings"))
+    with pytest.raises(PluginError, match=r"ELBOVERSE_SKIP_PLUGINS: no such plugin: ring\. Installed: .*rings"):
+        discover({"ELBOVERSE_SKIP_PLUGINS": "ring"})
+
+
+def test_an_unknown_dataset_that_a_known_distribution_provides_names_it() -> None:
+    with pytest.raises(UnknownNameError, match="pip install elboverse-images"):
+        discover({"ELBOVERSE_LOAD_PLUGINS": ""}).find("dataset", "Fashion_MNIST")

@@ -75,6 +75,12 @@ def test_a_run_without_any_row_has_series_of_length_zero(tmp_path: Path) -> None
     assert run.splits == ()
 
 
+def test_steps_cannot_be_changed_by_accident(tmp_path: Path) -> None:
+    run = Run.open(sample(tmp_path / "run.h5"))
+    with pytest.raises(ValueError, match="read-only"):
+        run.steps[0] = 5
+
+
 def test_evaluations_come_back_in_float64(tmp_path: Path) -> None:
     run = Run.open(sample(tmp_path / "run.h5"))
     assert set(run.splits) == {"train", "held_out"}
@@ -210,7 +216,7 @@ def test_an_unknown_series_is_answered_with_the_nearest_and_all_known_ones(tmp_p
         AnalysisError, match=r"no series 'encoder_entropi' \(did you mean 'encoder_entropy'\?\); known: "
     ):
         run.series("encoder_entropi")
-    with pytest.raises(AnalysisError, match="'nonsense'; known: .*kl"):
+    with pytest.raises(AnalysisError, match=r"'nonsense'; known: .*kl"):
         run.units("nonsense")
     with pytest.raises(AnalysisError, match="no evaluation of 'test'; evaluated: held_out, train"):
         run.evaluation("test", "elbo")
@@ -329,9 +335,10 @@ OPEN_WRITER = """
 import sys
 from pathlib import Path
 import run_samples
+from elboverse.errors import RunFileError
 try:
     run_samples.writer(Path(sys.argv[1]), overwrite=True).close()
-except run_samples.RunFileError as error:
+except RunFileError as error:
     print(error)
     sys.exit(3)
 """
@@ -455,7 +462,7 @@ def test_readers_at_work_during_snapshots_never_fail_and_never_see_fewer_rows(tm
                 with h5py.File(path) as file:
                     assert len(file["trajectory/kl"]) >= len(elbo)
                 reads.append(len(elbo))
-        except BaseException as error:  # handed to the test, whatever it is
+        except BaseException as error:  # noqa: BLE001 - handed to the test, whatever it is
             faults.append(error)
 
     with writer(path) as out:

@@ -149,9 +149,19 @@ def test_the_stranger_trains_beside_a_broken_plugin_and_the_run_says_who_it_was(
     assert elbo[-1] > elbo[0]
 
 
+def test_the_strangers_components_pass_the_checks_for_plugin_authors(scripts: Path, tmp_path: Path) -> None:
+    lines = (
+        "from elboverse.testing import check_dataset, check_model",
+        "check_dataset('ladder', points=60, rungs=3)",
+        "print(check_model('tanh-vae', data_shape=(4,), latent_dim=3).latent_dim)",
+    )
+    checked = run(scripts / "python", "-W", "error", "-c", "\n".join(lines), folder=tmp_path)
+    assert checked.stdout == "3\n", checked.stderr
+
+
 def test_the_strangers_run_is_analysed_latent_by_latent(scripts: Path, trained: Path) -> None:
     analysed = run(scripts / "elboverse", "analyze", "collapse", "run.h5", folder=trained)
     assert analysed.returncode == 0, analysed.stderr
     assert analysed.stderr == ""
     rows = [line.split()[0] for line in analysed.stdout.splitlines() if line.split()[:1] and line.split()[0].isdigit()]
-    assert rows == ["0", "1", "2"]
+    assert sorted(rows) == ["0", "1", "2"]

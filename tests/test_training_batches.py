@@ -123,6 +123,7 @@ def test_a_batch_larger_than_the_data_is_refused() -> None:
         Batches(NUMBERED, (7,), POINTS + 1, None, CHUNK)
 
 
+@settings(deadline=None)
 @given(
     samples=st.integers(1, 100), batch=st.integers(1, 10_000), latent=st.integers(1, 512), size=st.sampled_from([4, 8])
 )

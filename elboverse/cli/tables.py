@@ -73,7 +73,9 @@ def _table(result: Result) -> Table:
     cells = [formatted(column) for column in columns]
     for name, column, texts in zip(result.columns, columns, cells, strict=True):
         is_text = all(isinstance(value, str | bool) for value in column)
-        heading = "\n".join(textwrap.wrap(name, max(map(len, texts)), break_long_words=False))
+        heading = "\n".join(
+            textwrap.wrap(name, max(8, *map(len, texts)), break_long_words=False, break_on_hyphens=False)
+        )
         table.add_column(Text(heading), justify="left" if is_text else "right", vertical="bottom", overflow="fold")
     for row in zip(*cells, strict=True):
         table.add_row(*map(Text, row))

@@ -117,7 +117,18 @@ def build(options: BoundsOptions, run: Run) -> Result:
         return draw(reading, bounds)
 
     milestones = _milestones(reading, bounds)
-    rows = [(*milestone.values(), *_nearest_held_out(bounds, milestone["step"])) for milestone in milestones]
+    rows = [
+        (
+            milestone["step"],
+            None if milestone["epoch"] is None else round(milestone["epoch"], 2),
+            milestone["elbo"],
+            milestone["entropy_sum"],
+            round(milestone["difference_percent"], 3),
+            round(milestone["mean_difference_percent"], 3),
+            *_nearest_held_out(bounds, milestone["step"]),
+        )
+        for milestone in milestones
+    ]
     final = _final(reading, bounds)
     return Result(
         title=f"ELBO and entropy sum in nats per point: {reading.described()}",
@@ -230,7 +241,7 @@ def _notes(reading: Reading, bounds: Bounds, final: list[dict[str, Any]]) -> lis
     recorded = int((bounds.steps > bounds.steps[-1] - bounds.window).sum())
     verdict = (
         f"Averaged over the last {plural(recorded, 'recorded step')}: ELBO {elbo:.4f}, entropy sum {entropy_sum:.4f}, "
-        f"difference {difference:+.3f} % of |ELBO|."
+        f"difference {elbo - entropy_sum:+.4f} or {difference:+.3f} % of |ELBO|."
     )
     notes = [verdict]
     value, standard_error, step = _nearest_held_out(bounds, int(bounds.steps[-1]) + 1)

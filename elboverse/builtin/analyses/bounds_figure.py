@@ -35,7 +35,7 @@ def draw(reading: Reading, bounds: Bounds) -> Figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1.7, 1))
         _draw_bounds(upper, reading, bounds)
         _draw_difference(lower, bounds)
-        figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        _draw_legend(figure, upper, lower)
         style.label_steps(upper, reading.steps_per_epoch, label=False)
         style.label_steps(lower)
     return figure
@@ -74,7 +74,7 @@ def _draw_bounds(axes: Axes, reading: Reading, bounds: Bounds) -> None:
         framed.append((bounds.held_out.steps, median))
     truth = reading.ground_truth("held_out")
     if truth is not None:
-        label = "log-likelihood of the generating density"
+        label = "generating log-likelihood"
         axes.axhline(truth, color=style.INK, linewidth=0.9, linestyle=":", label=label, zorder=2)
         framed.append((bounds.steps[-1:], np.array([truth])))
     axes.set_ylabel("nats per point")
@@ -90,19 +90,31 @@ def _draw_difference(axes: Axes, bounds: Bounds) -> None:
     framed = [(bounds.steps, low), (bounds.steps, high)]
     if not several:
         _draw_line(
-            axes, bounds.steps, relative[:, 0], color=style.GREY, linewidth=0.5, alpha=0.55, label="each step", zorder=1
+            axes,
+            bounds.steps,
+            relative[:, 0],
+            color=style.GREY,
+            linewidth=0.5,
+            alpha=0.55,
+            label="difference at each step",
+            zorder=1,
         )
         extent = np.quantile(relative[bounds.steps >= start, 0], (0.02, 0.98))
         framed.append((np.broadcast_to(bounds.steps[-1], extent.shape), extent))
     average = f"average over {plural(bounds.window, 'step')}"
-    label = f"{average}, median and quartiles" if several else average
+    label = f"its {average}" if not several else f"difference, {average}"
     _draw_line(axes, bounds.steps, median, color=style.INK, linewidth=1.3, label=label, zorder=3)
     _draw_band(axes, bounds.steps, low, high, style.INK)
     axes.set_ylabel("difference (%)")
     _frame(axes, framed, start)
-    for line in axes.legend(loc="lower right", ncols=2).get_lines():
-        line.set_linewidth(1.3)
+
+
+def _draw_legend(figure: Figure, upper: Axes, lower: Axes) -> None:
+    handles = [handle for axes in (upper, lower) for handle in axes.get_legend_handles_labels()[0]]
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    for line in legend.get_lines():
         line.set_alpha(1)
+        line.set_linewidth(max(1.0, line.get_linewidth()))
 
 
 def _settled(bounds: Bounds, share: float) -> float:
@@ -129,11 +141,13 @@ def _frame(axes: Axes, curves: list[tuple[Array, Array]], start: float) -> None:
     first = float(curves[0][1][0])
     if not limits[0] <= first <= limits[1]:
         axes.annotate(
-            f"starts outside the frame, at {first:,.4g}",
-            (0.99, 0.3 if first < limits[0] else 0.96),
+            f"starts outside the frame, at {first:,.4g}".replace("-", "−"),
+            (0.995, 0.05 if first < limits[0] else 0.96),
             xycoords="axes fraction",
             ha="right",
             va="bottom" if first < limits[0] else "top",
             fontsize=7,
             color=style.INK,
+            zorder=5,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
         )

@@ -192,8 +192,8 @@ def _notes(
     low, high = float(final.prior_entropy.min()), float(final.prior_entropy.max())
     if max(abs(low - ceiling), abs(high - ceiling)) > 1e-3:
         notes.append(
-            f"Warning: the prior entropies, {low:.4f} to {high:.4f} nats, are not those of a standard normal "
-            f"({ceiling:.4f}), so the threshold on the encoder entropy misleads; go by the entropy drop."
+            f"Warning: the prior variances are not 1 (prior entropies from {low:.4f} to {high:.4f} nats, not "
+            f"{ceiling:.4f}), so the threshold on the encoder entropy misleads; go by the entropy drop."
         )
     else:
         notes.append(f"A fully collapsed latent has the encoder entropy of the prior, ½ ln 2πe = {ceiling:.4f} nats.")

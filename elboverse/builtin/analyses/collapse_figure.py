@@ -42,7 +42,7 @@ def draw(reading: Reading, final: FinalLatents, collapsed: Array, threshold: flo
             axes.use_sticky_edges = False
             axes.margins(y=0.07)
         through_training.set_ylabel("encoder entropy (nats)")
-        figure.legend(handles=_legend(threshold), loc="outside lower center", ncols=4)
+        figure.legend(handles=_legend(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -112,10 +112,10 @@ def _draw_trained(axes: Axes, final: FinalLatents, collapsed_ranks: Array) -> No
         axes.set_xlabel("rank")
 
 
-def _legend(threshold: float) -> list[Line2D]:
+def _legend() -> list[Line2D]:
     return [
         Line2D([], [], color=style.ACTIVE, marker="o", label="active by entropy drop"),
         Line2D([], [], color=style.COLLAPSED, marker="s", label="collapsed by entropy drop"),
         Line2D([], [], color=style.INK, linewidth=0.8, linestyle=":", label="prior entropy"),
-        Line2D([], [], color=style.INK, linewidth=0.8, linestyle=(0, (4, 2)), label=f"threshold, {threshold:.4g}"),
+        Line2D([], [], color=style.INK, linewidth=0.8, linestyle=(0, (4, 2)), label="threshold"),
     ]

@@ -218,7 +218,7 @@ def _notes(options: StationarityOptions, reading: Reading, residuals: Residuals,
     judged = len(verdicts) - verdicts.count("not judged")
     overall = (
         f"Verdict after {plural(step, 'step')}: {_overall(residuals, worst)}; {verdicts.count('stationary')} of "
-        f"{judged} quantities are stationary within a relative mismatch of {options.tolerance:g}."
+        f"{judged} judged quantities are stationary within a relative mismatch of {options.tolerance:g}."
     )
     notes = [overall]
     if residuals.decoder_is_fixed:

@@ -23,7 +23,6 @@ __all__ = [
     "COLLAPSED",
     "GREY",
     "INK",
-    "SUFFIXES",
     "applied",
     "label_steps",
     "new_figure",
@@ -36,8 +35,6 @@ GREY: Final = "#999999"
 ACTIVE: Final = "#0072B2"
 COLLAPSED: Final = "#E69F00"
 ACCENT: Final = "#D55E00"
-
-SUFFIXES: Final = (".pdf", ".png", ".svg")
 
 _WIDTH_INCHES: Final = 7.0
 _MOST_POINTS: Final = 40_000
@@ -126,7 +123,7 @@ def render(figure: Figure, suffix: str) -> bytes:
 
     Args:
         figure: any.
-        suffix: one of `SUFFIXES`.
+        suffix: ``".pdf"``, ``".png"`` or ``".svg"``.
     """
     undated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {"Software": None}}
     buffer = io.BytesIO()
