@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import attrs
 import numpy as np
@@ -15,10 +15,18 @@ from elboverse.contracts import VarianceParameters
 from elboverse.errors import NonFiniteError
 from elboverse.training.batches import Batches
 from elboverse.training.evaluation import Evaluator
-from elboverse.training.records import LATENT_COLUMNS, SCALAR_COLUMNS, Record, rows_from_columns
+from elboverse.training.records import LATENT_COLUMNS, SCALAR_COLUMNS, Evaluation, Record, rows_from_columns
 from elboverse.training.step import Step
 
 __all__ = ["Loop", "Observer", "Plan"]
+
+ADVICE: Final = (
+    "Everything before it is saved. Lower training.learning_rate or training.variance_learning_rate, or raise the "
+    "initial log-variances."
+)
+
+MOST_NORMS: Final = 3
+"""How many parameters a complaint names with their norms: the largest ones."""
 
 
 class Observer(Protocol):
@@ -88,7 +96,7 @@ class Loop:
         self._dtype = dtype
         self._device = device
         self._stopping = False
-        self._evaluated_start = False
+        self._evaluation_missing = True
 
     def stop(self) -> None:
         """Ask the loop to end after the step that it is in; safe to call from a signal handler."""
@@ -106,6 +114,8 @@ class Loop:
     def load(self, state: Mapping[str, npt.NDArray[Any]], done: int) -> None:
         """Go on from a state that was saved after `done` steps.
 
+        An evaluation that belongs there is made again: it follows from the parameters, and changes nothing.
+
         Args:
             state: of `state`.
             done: how many steps had been done.
@@ -115,27 +125,34 @@ class Loop:
         """
         self._step.load(state)
         self.done = done
-        self._evaluated_start = True
+        self._evaluation_missing = self._evaluation_due()
 
     def rounds(self) -> Iterator[list[Record]]:
         """Train to the end of the plan, or until stopped, and yield what was recorded, a list per chunk of steps.
 
-        Between two rounds everything up to `done` has been yielded, so that is when `state` may be saved.
+        Between two rounds everything up to `done` has been yielded, so that is when `state` may be saved. So it is
+        when an error is raised: what came before it has been yielded, and `state` has gone back to there.
 
         Raises:
-            NonFiniteError: a recorded term is infinite or not a number; the rows before it have been yielded.
+            NonFiniteError: a recorded or evaluated term is infinite or not a number.
         """
-        if not self._evaluated_start:
-            self._evaluated_start = True
-            yield self._evaluate()
+        if self._evaluation_missing:
+            self._evaluation_missing = False
+            records, complaint = self._evaluate()
+            yield records
+            if complaint is not None:
+                raise complaint
         while not self.finished and not self._stopping:
             records, complaint = self._chunk()
-            if complaint is not None:
-                yield records
-                raise complaint
-            if self.done % self.plan.evaluate_every == 0 or self.finished:
-                records += self._evaluate()
+            if complaint is None and self._evaluation_due():
+                evaluations, complaint = self._evaluate()
+                records += evaluations
             yield records
+            if complaint is not None:
+                raise complaint
+
+    def _evaluation_due(self) -> bool:
+        return self.done % self.plan.evaluate_every == 0 or self.finished
 
     def _chunk_end(self) -> int:
         plan, chunk = self.plan, self._batches.chunk
@@ -143,8 +160,38 @@ class Loop:
         until_noise = (self.done // chunk + 1) * chunk
         return min(plan.total_steps, until_evaluation, until_noise)
 
-    def _chunk(self) -> tuple[list[Record], NonFiniteError | None]:
+    def _chunk(self) -> tuple[list[Record], BaseException | None]:
+        """Return the records of the next chunk, and what went wrong in it, if anything did."""
         first, count = self.done, self._chunk_end() - self.done
+        before = {path: tensor.clone() for path, tensor in self._step.tensors().items()}
+        try:
+            recorded, rows = self._advance(count)
+        except (Exception, SystemExit) as error:  # whatever a plugin raises: its traceback is the caller's to tell
+            self._step.load(before)
+            self.done = first
+            return [], error
+        if not rows:
+            return [], None
+        steps, columns = np.asarray(recorded, dtype=np.int64), torch.stack(rows).cpu().numpy()
+        columns = columns.reshape(len(steps), self._step.replicas, -1)
+        bad = ~np.isfinite(columns).all((1, 2))
+        good = int(np.argmax(bad)) if bad.any() else len(steps)
+        records: list[Record] = (
+            [rows_from_columns(steps[:good], self.plan.betas[steps[:good]], columns[:good], self._dimension)]
+            if good
+            else []
+        )
+        if good == len(steps):
+            return records, None
+        self._step.load(before)
+        self.done = first
+        if good:
+            self._advance(int(steps[good - 1]) + 1 - first, stoppable=False)
+        return records, self._complaint(int(steps[good]), columns[good], int(steps[good - 1]) if good else None)
+
+    def _advance(self, count: int, *, stoppable: bool = True) -> tuple[list[int], list[Tensor]]:
+        """Do the next steps, which lie in one chunk, and return the recorded ones and their columns on the device."""
+        first = self.done
         drawn = self._batches.draw(first, count)
         betas = torch.as_tensor(self.plan.betas[first : first + count], dtype=self._dtype).to(self._device)
         rows: list[Tensor] = []
@@ -157,40 +204,55 @@ class Loop:
                 rows.append(columns)
                 recorded.append(number)
             self.done = number + 1
-            if self._stopping:
+            if self._stopping and stoppable:
                 break
-        return self._report(recorded, torch.stack(rows).cpu().numpy()) if rows else ([], None)
+        return recorded, rows
 
-    def _report(self, recorded: list[int], columns: npt.NDArray[Any]) -> tuple[list[Record], NonFiniteError | None]:
-        columns = columns.reshape(len(recorded), self._step.replicas, -1)
-        steps = np.asarray(recorded, dtype=np.int64)
-        bad = ~np.isfinite(columns).all((1, 2))
-        good = int(np.argmax(bad)) if bad.any() else len(recorded)
-        rows: list[Record] = (
-            [rows_from_columns(steps[:good], self.plan.betas[steps[:good]], columns[:good], self._dimension)]
-            if good
-            else []
-        )
-        return rows, self._complaint(recorded, columns, good) if good < len(recorded) else None
-
-    def _complaint(self, recorded: list[int], columns: npt.NDArray[Any], first_bad: int) -> NonFiniteError:
-        replica, column = (int(index) for index in np.argwhere(~np.isfinite(columns[first_bad]))[0])
+    def _complaint(self, number: int, columns: npt.NDArray[Any], last_good: int | None) -> NonFiniteError:
+        """Return the error for a recorded step with columns (R, 2 + 3H) that are not all finite."""
+        replica, column = (int(index) for index in np.argwhere(~np.isfinite(columns))[0])
         width = len(SCALAR_COLUMNS)
         if column < width:
             term = SCALAR_COLUMNS[column]
         else:
             kind, latent = divmod(column - width, (columns.shape[-1] - width) // len(LATENT_COLUMNS))
             term = f"{LATENT_COLUMNS[kind]} of latent {latent}"
-        where = f" of replica {replica}" if self._step.replicas > 1 else ""
-        before = f"the last good row is step {recorded[first_bad - 1]}" if first_bad else "no row of this chunk is good"
+        before = "no row of this chunk is good" if last_good is None else f"the last good row is step {last_good}"
         return NonFiniteError(
-            f"step {recorded[first_bad]}: {term}{where} is {columns[first_bad, replica, column]}; {before}. "
-            "Everything before it is saved. Lower training.learning_rate, or raise the initial log-variances."
+            f"step {number}: {term}{self._of_replica(replica)} is {columns[replica, column]}; {before}. "
+            f"{self._norms(replica)}. {ADVICE}"
         )
 
-    def _evaluate(self) -> list[Record]:
-        if self._closed_form is not None and self.done > 0:
-            evaluator, names = self._closed_form
-            self._step.set_closed_form(evaluator.closed_form(self._step, names))
-        epoch = self.done // self.plan.steps_per_epoch
-        return [observer.evaluate(self._step, self.done, epoch) for observer in self._observers]
+    def _norms(self, replica: int) -> str:
+        norms = {
+            path.removeprefix("model/"): float(np.linalg.norm(values[replica].astype(np.float64)))
+            for path, values in self.state().items()
+            if path.startswith("model/")
+        }
+        largest = sorted(norms, key=lambda name: -np.nan_to_num(norms[name], nan=np.inf))[:MOST_NORMS]
+        listed = ", ".join(f"{name} {norms[name]:.3g}" for name in largest)
+        return f"After {self.done} updates the largest parameter norms are {listed}"
+
+    def _of_replica(self, replica: int) -> str:
+        return f" of replica {replica}" if self._step.replicas > 1 else ""
+
+    def _evaluate(self) -> tuple[list[Record], BaseException | None]:
+        """Return what all observers saw, and what went wrong, if anything did."""
+        try:
+            if self._closed_form is not None and self.done > 0:
+                evaluator, names = self._closed_form
+                self._step.set_closed_form(evaluator.closed_form(self._step, names))
+            epoch = self.done // self.plan.steps_per_epoch
+            records = [observer.evaluate(self._step, self.done, epoch) for observer in self._observers]
+        except (Exception, SystemExit) as error:  # as in a step
+            return [], error
+        for record in records:
+            for name, values in {**record.scalars, **record.per_latent}.items() if isinstance(record, Evaluation) else ():
+                if not np.isfinite(values).all():
+                    replica, *latent = (int(index) for index in np.argwhere(~np.isfinite(values))[0])
+                    term = f"{name} of latent {latent[0]}" if latent else name
+                    return [], NonFiniteError(
+                        f"evaluation after {self.done} updates: {term} on {record.split}{self._of_replica(replica)} is "
+                        f"{values[replica, *latent]}. {self._norms(replica)}. {ADVICE}"
+                    )
+        return records, None

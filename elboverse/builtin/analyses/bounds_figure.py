@@ -87,7 +87,7 @@ def _draw_difference(axes: Axes, bounds: Bounds) -> None:
     several = relative.shape[1] > 1
     start = _settled(bounds, _TRANSIENT_DIFFERENCE)
     low, median, high = quartiles(bounds.averaged(relative))
-    framed = [(bounds.steps, low), (bounds.steps, high)]
+    framed = [(bounds.steps, low), (bounds.steps, high), (bounds.steps[-1:], np.zeros(1))]
     if not several:
         _draw_line(
             axes,
