@@ -47,9 +47,14 @@ class TrainingConfig:
         variance_learning_rate: Adam's, for the variance parameters.
         variances: ``"learned"`` by gradient, or ``"optimal"``: set to their closed form in each step.
         samples: K, Monte-Carlo samples per point; ignored by a model whose ELBO needs none.
+        samples_at_once: how many of the K samples go through the decoder together, which bounds the memory that a step
+            needs; by default as many as fit the processor's cache.
         replicas: R, copies trained side by side with seeds s … s+R−1.
+        replica_group: how many replicas share one vectorised step; by default measured before the first step.
         evaluate_every: epochs between two evaluations; there is one before the first and one after the last epoch.
         record_every: steps between two recorded rows.
+        snapshot_every_seconds: time between two saved snapshots at least; it is longer where saving would take more
+            than about 2 % of the run's time.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …
         dtype: ``"float32"`` or ``"float64"``.
     """
@@ -60,9 +65,12 @@ class TrainingConfig:
     variance_learning_rate: float = attrs.field(default=1e-3, validator=in_range(above=0))
     variances: Literal["learned", "optimal"] = "learned"
     samples: int = attrs.field(default=1, validator=in_range(minimum=1))
+    samples_at_once: int | None = attrs.field(default=None, validator=in_range(minimum=1))
     replicas: int = attrs.field(default=1, validator=in_range(minimum=1))
+    replica_group: int | None = attrs.field(default=None, validator=in_range(minimum=1))
     evaluate_every: int = attrs.field(default=10, validator=in_range(minimum=1))
     record_every: int = attrs.field(default=1, validator=in_range(minimum=1))
+    snapshot_every_seconds: float = attrs.field(default=10.0, validator=in_range(minimum=0))
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
 

@@ -123,7 +123,10 @@ def require_constraint(constraint: Any, model: nn.Module, who: str) -> Projectio
         raise ConfigError(
             f"constraint: {who} given, but {type(model).__name__} has no weight to constrain; leave it out"
         )
-    weight = model.get_parameter(model.constrained_weight()).detach()
+    try:
+        weight = model.get_parameter(model.constrained_weight()).detach()
+    except TypeError as error:
+        raise ConfigError(f"constraint: {who} given, but {error}; leave it out or take another network") from error
     if isinstance(constraint, Projection):
         _require_shape(constraint.project(weight.clone()), tuple(weight.shape), f"{who}: project(weight)")
     else:

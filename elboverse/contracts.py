@@ -40,10 +40,13 @@ __all__ = [
 class Model(Protocol):
     """A Gaussian VAE: a `torch.nn.Module` that gives three Gaussians, and knows nothing about training.
 
-    `build(options, data_shape)` of a model component returns one. The engine calls the three methods in every
+    `build(options, data_shape)` of a model component returns one. The engine calls `encode` and `decode` in every
     step, under automatic differentiation and, for replicas, under `torch.func.vmap`; they must therefore be pure
     functions of parameters, buffers and arguments: no random numbers, no in-place change of their arguments, no
     branching on tensor values.
+
+    The model is in training mode during steps and in evaluation mode during evaluations. In training mode alone may
+    buffers be updated and points be treated together, as batch normalisation does.
     """
 
     def encode(self, x: Tensor) -> DiagonalGaussian:
@@ -58,7 +61,11 @@ class Model(Protocol):
         ...
 
     def prior(self) -> DiagonalGaussian:
-        """Return p(z): mean and log-variance of shape (H,). Its mean must be zero."""
+        """Return p(z): mean and log-variance of shape (H,).
+
+        Its mean must be zero. Its log-variance must be fixed, or be the very parameter that `variance_parameters`
+        names as prior: a step reads it once, when training starts.
+        """
         ...
 
     def variance_parameters(self) -> VarianceParameters:
@@ -73,6 +80,14 @@ class Model(Protocol):
         """As of `torch.nn.Module`."""
         ...
 
+    def train(self, mode: bool = True) -> Any:
+        """As of `torch.nn.Module`."""
+        ...
+
+    def eval(self) -> Any:
+        """As of `torch.nn.Module`."""
+        ...
+
     def state_dict(self, *, keep_vars: bool = False) -> dict[str, Tensor]:
         """As of `torch.nn.Module`."""
         ...
@@ -83,7 +98,8 @@ class VarianceParameters:
     """The names of a model's parameters that are log-variances themselves.
 
     They train with their own learning rate. Where `training.variances` is ``"optimal"``, they are not trained
-    but set to the maximiser of the ELBO given the rest, σ² = s² and α²_h = m_h (THEORY: closed-form variances).
+    but set to the maximiser of the ELBO given the rest, σ² = s² and α²_h = m_h (docs/theory.md, "Closed-form
+    variances").
 
     Args:
         decoder: name of the parameter that is ln σ², shape () or (D,), or None where Σ is fixed or depends on z.
@@ -173,7 +189,7 @@ class Scaling:
 
     def apply(self, raw: Tensor) -> Tensor:
         """Return raw points, shape (*B, D), in the units that the model is trained in."""
-        return (raw - self.offset) / self.scale
+        return (raw - self.offset).div_(self.scale)
 
     def undo(self, scaled: Tensor) -> Tensor:
         """Return scaled points, shape (*B, D), in data units."""

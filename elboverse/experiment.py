@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 import attrs
@@ -11,18 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from elboverse import conformance, environment
-from elboverse.config import ExperimentConfig, to_table
+from elboverse.config import ExperimentConfig, TrainingConfig, to_table
 from elboverse.contracts import Data, Model, Penalty, Projection, SamplingFree
+from elboverse.errors import PluginError
 from elboverse.registry import Selection
 from elboverse.seeding import derived_seed
 from elboverse.training.batches import Batches, chunk_length
 from elboverse.training.evaluation import MOST_TRAINING_POINTS, Evaluator, first_points
+from elboverse.training.grouped import build_step, measure_grouping
 from elboverse.training.loop import Loop, Observer, Plan
 from elboverse.training.pictures import Painter, is_image
-from elboverse.training.replicated import ReplicatedStep
-from elboverse.training.step import SingleStep, Step, StepSettings
+from elboverse.training.step import StepSettings
 
-__all__ = ["Experiment", "build_experiment", "describe_components"]
+__all__ = ["Experiment", "build_experiment", "describe_components", "selections"]
 
 ROWS_AT_ONCE: Final = 16_384
 """How many latents, points times samples, go through the decoder together; more leave the processor's cache."""
@@ -49,13 +51,16 @@ class Experiment:
     device: torch.device
 
 
-def build_experiment(config: ExperimentConfig, annealing_steps: int | None = None) -> Experiment:
+def build_experiment(
+    config: ExperimentConfig, annealing_steps: int | None = None, replica_group: int | None = None
+) -> Experiment:
     """Return the run that a config describes, built but not started.
 
     Args:
         config: the resolved config.
         annealing_steps: length that the annealing schedule is laid out for; beyond it β keeps its last value. The
             length of the run by default; a run that is extended keeps its first one.
+        replica_group: how many replicas share a vectorised step, where an earlier part of the run has found that out.
 
     Raises:
         ConfigError: the config does not fit the data, the model or this machine.
@@ -67,10 +72,7 @@ def build_experiment(config: ExperimentConfig, annealing_steps: int | None = Non
     dtype = {"float32": torch.float32, "float64": torch.float64}[training.dtype]
     seeds = tuple(range(config.seed, config.seed + training.replicas))
 
-    datasets = [conformance.require_data(config.dataset.build(seed), _who(config.dataset)) for seed in seeds]
-    data = datasets[0]
-    train_points = _stacked([part.train for part in datasets], datasets, dtype, device)
-    held_out_points = _stacked([part.held_out for part in datasets], datasets, dtype, device)
+    data, train_points, held_out_points = _load(config.dataset, seeds, dtype, device)
 
     modules = [_build_model(config.model, data.shape, seed).to(device=device, dtype=dtype) for seed in seeds]
     probe = first_points(train_points, 2)
@@ -80,7 +82,6 @@ def build_experiment(config: ExperimentConfig, annealing_steps: int | None = Non
     if config.constraint is not None:
         constraint = conformance.require_constraint(config.constraint.build(), modules[0], _who(config.constraint))
 
-    step = _build_step(models, constraint, config)
     sample_shape: tuple[int, ...] | None = (training.samples,) if training.samples > 1 else ()
     if isinstance(models[0], SamplingFree):
         sample_shape = None
@@ -94,6 +95,8 @@ def build_experiment(config: ExperimentConfig, annealing_steps: int | None = Non
         chunk_length(training.samples, batch_size, latent_dim, item_size),
     )
     total_steps = training.epochs * batches.steps_per_epoch
+    settings = _step_settings(constraint, training)
+    replica_group = _replica_group(models, settings, batches, config, replica_group)
     annealing_steps = total_steps if annealing_steps is None else annealing_steps
     betas = conformance.require_betas(config.annealing.build(), annealing_steps, _who(config.annealing))
     plan = Plan(
@@ -112,7 +115,7 @@ def build_experiment(config: ExperimentConfig, annealing_steps: int | None = Non
     names = models[0].variance_parameters()
     loop = Loop(
         plan,
-        step,
+        build_step(models, settings, replica_group),
         batches,
         observers,
         (on_train, names) if training.variances == "optimal" and names.closed_form else None,
@@ -125,7 +128,7 @@ def build_experiment(config: ExperimentConfig, annealing_steps: int | None = Non
         data=data,
         loop=loop,
         latent_dim=latent_dim,
-        documents=_documents(config, data, device, annealing_steps),
+        documents=_documents(config, data, device, annealing_steps, replica_group),
         device=device,
     )
 
@@ -138,33 +141,75 @@ def _build_model(selection: Selection, shape: tuple[int, ...], seed: int) -> nn.
     return model
 
 
-def _build_step(models: list[Model], constraint: Projection | Penalty | None, config: ExperimentConfig) -> Step:
-    training = config.training
-    settings = StepSettings(
+def _step_settings(constraint: Projection | Penalty | None, training: TrainingConfig) -> StepSettings:
+    return StepSettings(
         constraint=constraint,
         optimal=training.variances == "optimal",
         learning_rate=training.learning_rate,
         variance_learning_rate=training.variance_learning_rate,
-        samples_at_once=max(1, ROWS_AT_ONCE // training.batch_size),
+        samples_at_once=training.samples_at_once or max(1, ROWS_AT_ONCE // training.batch_size),
     )
-    return SingleStep(models[0], settings) if len(models) == 1 else ReplicatedStep(models, settings)
 
 
-def _stacked(parts: list[Tensor], datasets: list[Data], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return points (N, D) where all replicas have the same, else (R, N, D)."""
-    if len({data.fingerprint for data in datasets}) == 1:
-        return parts[0].to(device=device, dtype=dtype).contiguous()
-    return torch.stack([part.to(device=device, dtype=dtype) for part in parts])
+def _replica_group(
+    models: list[Model], settings: StepSettings, batches: Batches, config: ExperimentConfig, carried: int | None
+) -> int:
+    """Return how many replicas go through one vectorised step: as configured, as before, or as measured now."""
+    given = config.training.replica_group or carried
+    if len(models) == 1 or given is not None:
+        return min(len(models), given or 1)
+    chunk = batches.draw(0, 1)
+    found = measure_grouping(models, settings, next(chunk.x)[0], None if chunk.noise is None else chunk.noise[0][0])
+    if found.obstacle:
+        warnings.warn(
+            f"{_who(config.model)} cannot be trained as replicas in one vectorised step ({found.obstacle}), "
+            "so they are trained one after the other.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return found.size
+
+
+def _load(
+    selection: Selection, seeds: Sequence[int], dtype: torch.dtype, device: torch.device
+) -> tuple[Data, Tensor, Tensor]:
+    """Return the first replica's data, and the points of all replicas.
+
+    The points have shape (N, D) where all replicas have the same, else (R, N, D).
+
+    Raises:
+        PluginError: replicas have different numbers of points.
+    """
+    first = conformance.require_data(selection.build(seeds[0]), _who(selection))
+    parts = [first]
+    for seed in seeds[1:]:
+        data = conformance.require_data(selection.build(seed), _who(selection))
+        if data.train.shape != first.train.shape or data.held_out.shape != first.held_out.shape:
+            raise PluginError(
+                f"{_who(selection)}: {len(data.train)} and {len(data.held_out)} points with seed {seed}, "
+                f"{len(first.train)} and {len(first.held_out)} with seed {seeds[0]}; replicas need as many each"
+            )
+        parts.append(first if data.fingerprint == first.fingerprint else data)  # equal ones are kept once
+    shared = all(part is first for part in parts)
+
+    def placed(points: list[Tensor]) -> Tensor:
+        moved = [tensor.to(device=device, dtype=dtype) for tensor in (points[:1] if shared else points)]
+        return moved[0].contiguous() if shared else torch.stack(moved)
+
+    return first, placed([part.train for part in parts]), placed([part.held_out for part in parts])
 
 
 def _who(selection: Selection) -> str:
     return f"{selection.registered.kind} {selection.name!r} of plugin {selection.registered.plugin}"
 
 
-def _documents(config: ExperimentConfig, data: Data, device: torch.device, annealing_steps: int) -> dict[str, Any]:
+def _documents(
+    config: ExperimentConfig, data: Data, device: torch.device, annealing_steps: int, replica_group: int
+) -> dict[str, Any]:
     return {
         "config": to_table(config),
         "schedule": {"annealing_steps": annealing_steps},
+        "engine": {"replica_group": replica_group},
         "environment": environment.describe(device),
         "components": describe_components(config),
         "data": {
@@ -196,15 +241,15 @@ def describe_components(config: ExperimentConfig) -> list[dict[str, str]]:
             "distribution": selection.registered.plugin.distribution,
             "version": selection.registered.plugin.version,
         }
-        for selection in _selections(config)
+        for selection in selections(config)
     ]
 
 
-def _selections(options: Any) -> list[Selection]:
+def selections(options: Any) -> list[Selection]:
     """Return every component that a config selects, those that a component selects included."""
     found: list[Selection] = []
     for field in attrs.fields(type(options)):
         value = getattr(options, field.name)
         if isinstance(value, Selection):
-            found += [value, *_selections(value.options)]
+            found += [value, *selections(value.options)]
     return found

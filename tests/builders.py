@@ -16,7 +16,7 @@ MODELS = ("vae-0", "vae-1", "vae-2", "vae-3", "linear-vae")
 
 VARIANTS = (
     *((name, None, "learned") for name in MODELS if name != "vae-2"),
-    *((name, None, "optimal") for name in ("vae-0", "vae-1", "linear-vae")),
+    *((name, None, "optimal") for name in ("vae-1", "linear-vae")),
     *(("vae-2", constraint, mode) for constraint in ("rescale", "regularize") for mode in ("learned", "optimal")),
     ("vae-1", "rescale", "learned"),
     ("linear-vae", "regularize", "learned"),

@@ -102,6 +102,7 @@ def test_all_faults_are_told_at_once_each_with_its_place() -> None:
     [
         ({"model": "vae-2"}, "constraint: missing; vae-2 learns the prior variances"),
         ({"model": "vae-3", "training": {"variances": "optimal"}}, "training.variances: "),
+        ({"model": "vae-0", "training": {"variances": "optimal"}}, "training.variances: "),
     ],
 )
 def test_components_that_do_not_fit_together_are_a_fault(table: dict[str, Any], fault: str) -> None:

@@ -53,7 +53,7 @@ def test_rescale_keeps_the_parameter_that_the_optimiser_holds() -> None:
     step = stepper(model, "rescale")
     step(normal(0, 20, 5), normal(1, 20, 3), torch.ones(()).double())
     assert constrained(model) is before
-    assert any(held is before for group in step._optimizer.param_groups for held in group["params"])
+    assert any(state.parameter is before for state in step._optimizer._states.values())
 
 
 def test_rescale_keeps_the_direction_of_every_column() -> None:

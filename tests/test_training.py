@@ -95,7 +95,10 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(
     assert_same_rows(whole, resumed)
     for path, tensor in whole.experiment.loop.state().items():
         np.testing.assert_array_equal(tensor, second.loop.state()[path], err_msg=path)
-    for ours, theirs in zip(resumed.evaluations("train"), whole.evaluations("train"), strict=True):
+    evaluated = whole.evaluations("train")
+    again = evaluated.index(next(one for one in evaluated if one.step == first.loop.done))
+    for ours, theirs in zip(resumed.evaluations("train"), [*evaluated[: again + 1], *evaluated[again:]], strict=True):
+        assert ours.step == theirs.step
         np.testing.assert_array_equal(ours.scalars["elbo"], theirs.scalars["elbo"])
 
 
@@ -266,7 +269,7 @@ def test_rows_hold_the_terms_at_the_parameters_before_the_update(name: str) -> N
     model: Any = experiment.loop._step.model  # type: ignore[attr-defined]
     drawn = experiment.loop._batches.draw(0, 1)
     with torch.no_grad():
-        terms = batch_terms(model, drawn.x[0], drawn.noise[0] if drawn.noise else None)
+        terms = batch_terms(model, next(drawn.x), drawn.noise[0] if drawn.noise else None)
     series = train_to_the_end(configure(name)).series()
     for quantity in (
         "log_likelihood",

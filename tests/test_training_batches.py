@@ -27,7 +27,7 @@ def one_by_one(source: Batches, count: int = STEPS) -> tuple[list[Tensor], list[
     for step in range(count):
         chunk = source.draw(step, 1)
         assert chunk.noise is not None
-        points.append(chunk.x[0])
+        points.append(next(chunk.x))
         noise.append(chunk.noise[0])
     return points, noise
 
@@ -68,9 +68,10 @@ def test_any_steps_drawn_directly_equal_those_drawn_in_sequence(data: st.DataObj
         count = data.draw(st.integers(1, min(CHUNK - first % CHUNK, STEPS - first)))
         chunk = source.draw(first, count)
         assert chunk.noise is not None
-        assert len(chunk.x) == len(chunk.noise) == count
+        drawn = tuple(chunk.x)
+        assert len(drawn) == len(chunk.noise) == count
         for offset in range(count):
-            assert torch.equal(chunk.x[offset], points[first + offset])
+            assert torch.equal(drawn[offset], points[first + offset])
             assert torch.equal(chunk.noise[offset], noise[first + offset])
 
 

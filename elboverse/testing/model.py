@@ -48,9 +48,10 @@ class ModelReport:
 def check_model(model: str | Component | nn.Module, *, data_shape: Sequence[int], **options: Any) -> ModelReport:
     """Check a VAE type against `contracts.Model`, in float32 and float64, and return what was found.
 
-    Beyond shapes: the three Gaussians are deterministic, leave arguments and buffers as they were, and treat each
-    point by itself; they follow the number type; the gradient of the ELBO reaches every trainable parameter;
-    ELBO − H_sum = R_σ + Σ_h R_h holds (THEORY: exact identity at any parameters); the parameters that
+    The model is checked in evaluation mode. Beyond shapes: the three Gaussians are deterministic, leave arguments and
+    buffers as they were, and treat each point by itself; they follow the number type; the gradient of the ELBO reaches
+    every trainable parameter;
+    ELBO − H_sum = R_σ + Σ_h R_h holds (docs/theory.md, "The identity at any parameters"); the parameters that
     `variance_parameters` names as ln σ² and ln α² are just that, −∂ELBO/∂ln σ² = R_σ; an exact expected squared
     error agrees with a Monte-Carlo estimate; replicas under `torch.func.vmap` give what the model itself gives.
 
@@ -79,7 +80,7 @@ def check_model(model: str | Component | nn.Module, *, data_shape: Sequence[int]
 
 
 def _check(original: Any, shape: tuple[int, ...], dtype: torch.dtype, who: str) -> ModelReport:
-    module = copy.deepcopy(original).to(dtype) if isinstance(original, nn.Module) else original
+    module = copy.deepcopy(original).to(dtype).eval() if isinstance(original, nn.Module) else original
     stream = generator(0, "check_model")
     x = torch.rand(BATCH, math.prod(shape), generator=stream, dtype=dtype)
     latent_dim = conformance.require_model(module, x.clone(), who)

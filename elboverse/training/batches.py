@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import attrs
 import torch
@@ -16,6 +16,9 @@ __all__ = ["Batches", "Chunk", "chunk_length"]
 NOISE_BYTES = 4 << 20
 """How much noise is drawn at a time; more leaves the processor's cache and only costs memory."""
 
+GATHER_BYTES = 1 << 20
+"""How many points are gathered at a time, for the same reason."""
+
 LONGEST_CHUNK = 256
 
 
@@ -24,11 +27,11 @@ class Chunk:
     """Points and noise of consecutive steps.
 
     Args:
-        x: one batch per step, each of shape (B, D), or (R, B, D) for replicas.
+        x: one batch per step, each of shape (B, D), or (R, B, D) for replicas; to be gone through once.
         noise: the noise of each step, (B, H) or (K, B, H), with R in front for replicas; None if none is needed.
     """
 
-    x: Sequence[Tensor]
+    x: Iterator[Tensor]
     noise: Sequence[Tensor] | None
 
 
@@ -94,15 +97,19 @@ class Batches:
             first_step: the first step, from 0.
             count: how many; the steps must lie in one noise chunk.
         """
-        replicated = len(self._seeds) > 1
-        replicas = len(self._seeds)
-        index = torch.cat([self._indices(step) for step in self._epoch_pieces(first_step, count)], dim=1)
-        shape = (replicas, count, self._batch_size, self._flat.shape[-1])
-        x = self._flat.index_select(0, index.reshape(-1)).reshape(shape)
         noise = self._noise(first_step, count)
-        if not replicated:
-            return Chunk(x[0].unbind(0), None if noise is None else noise[0].unbind(0))
-        return Chunk(x.unbind(1), None if noise is None else noise.unbind(1))
+        if noise is None:
+            return Chunk(self._points(first_step, count), None)
+        return Chunk(self._points(first_step, count), noise.unbind(1) if len(self._seeds) > 1 else noise[0].unbind(0))
+
+    def _points(self, first_step: int, count: int) -> Iterator[Tensor]:
+        """Yield the points of each step, gathered for as many steps at a time as stay in the processor's cache."""
+        replicas, dimension = len(self._seeds), self._flat.shape[-1]
+        index = torch.cat([self._indices(piece) for piece in self._epoch_pieces(first_step, count)], dim=1)
+        bytes_per_step = replicas * self._batch_size * dimension * self._flat.element_size()
+        for rows in index.split(max(1, GATHER_BYTES // bytes_per_step) * self._batch_size, dim=1):
+            x = self._flat.index_select(0, rows.reshape(-1)).reshape(replicas, -1, self._batch_size, dimension)
+            yield from x.unbind(1) if replicas > 1 else x[0].unbind(0)
 
     def _epoch_pieces(self, first_step: int, count: int) -> list[tuple[int, int, int]]:
         """Return (epoch, first batch, end batch) of each epoch that the steps touch."""

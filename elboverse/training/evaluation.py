@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Final, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from elboverse import identities
 from elboverse.contracts import Model, VarianceParameters
@@ -16,10 +17,11 @@ from elboverse.seeding import generator
 from elboverse.training.records import Evaluation
 from elboverse.training.step import Step
 
-__all__ = ["MOST_TRAINING_POINTS", "Evaluator", "first_points"]
+__all__ = ["MOST_TRAINING_POINTS", "Evaluator", "evaluating", "first_points"]
 
 MOST_TRAINING_POINTS: Final = 10_000
-"""How many training points an evaluation on the training data uses at most: the first ones of the shuffled split."""
+"""How many training points an evaluation on the training data uses at most: the first ones of the
+training set, which a seeded split has shuffled unless the dataset brings held-out points of its own."""
 
 POINTS_AT_ONCE: Final = 4096
 
@@ -27,6 +29,25 @@ POINTS_AT_ONCE: Final = 4096
 def first_points(points: Tensor, count: int) -> Tensor:
     """Return the first `count` points of (N, D) or (R, N, D)."""
     return points[..., :count, :]
+
+
+def evaluating(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return ``function(model, *arguments)`` with the model in evaluation mode while it runs, then as it was before.
+
+    Batch normalisation then uses its running averages and leaves them alone, so that an evaluation changes nothing.
+    """
+
+    @wraps(function)
+    def evaluated(model: Model, *arguments: Tensor | None) -> Tensor:
+        module = cast(nn.Module, model)
+        training = module.training
+        module.eval()
+        try:
+            return function(model, *arguments)
+        finally:
+            module.train(training)
+
+    return evaluated
 
 
 class Evaluator:
@@ -64,7 +85,7 @@ class Evaluator:
             done: number of updates done.
             epoch: number of passes done.
         """
-        statistics = [step.map_models(point_statistics, x, noise).double() for x, noise in self._batches()]
+        statistics = [step.map_models(evaluating(point_statistics), x, noise).double() for x, noise in self._batches()]
         table = torch.cat(statistics, dim=1).cpu().numpy()
         scalars, latents = table[..., :3], table[..., 3:]
         kl, encoder_entropy, prior_log_var, mean = np.split(latents, 4, axis=-1)
@@ -117,7 +138,7 @@ class Evaluator:
                 variance: Tensor = value.exp() * x.shape[0]
                 return variance
 
-            total = sum(step.map_models(variance, x, noise) for x, noise in self._batches())
+            total = sum(step.map_models(evaluating(variance), x, noise) for x, noise in self._batches())
             assert isinstance(total, Tensor)  # noqa: S101 - there is at least one batch
             found[name] = (total / self._points.shape[-2]).log()
         return found

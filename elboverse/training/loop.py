@@ -166,7 +166,7 @@ class Loop:
         before = {path: tensor.clone() for path, tensor in self._step.tensors().items()}
         try:
             recorded, rows = self._advance(count)
-        except (Exception, SystemExit) as error:  # whatever a plugin raises: its traceback is the caller's to tell
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - handed on, whatever a plugin raises
             self._step.load(before)
             self.done = first
             return [], error
@@ -224,11 +224,12 @@ class Loop:
         )
 
     def _norms(self, replica: int) -> str:
-        norms = {
-            path.removeprefix("model/"): float(np.linalg.norm(values[replica].astype(np.float64)))
-            for path, values in self.state().items()
-            if path.startswith("model/")
-        }
+        with np.errstate(over="ignore"):  # a norm above the largest number is shown as inf
+            norms = {
+                path.removeprefix("model/"): float(np.linalg.norm(values[replica].astype(np.float64)))
+                for path, values in self.state().items()
+                if path.startswith("model/")
+            }
         largest = sorted(norms, key=lambda name: -np.nan_to_num(norms[name], nan=np.inf))[:MOST_NORMS]
         listed = ", ".join(f"{name} {norms[name]:.3g}" for name in largest)
         return f"After {self.done} updates the largest parameter norms are {listed}"
@@ -244,15 +245,21 @@ class Loop:
                 self._step.set_closed_form(evaluator.closed_form(self._step, names))
             epoch = self.done // self.plan.steps_per_epoch
             records = [observer.evaluate(self._step, self.done, epoch) for observer in self._observers]
-        except (Exception, SystemExit) as error:  # as in a step
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - as in a step
             return [], error
         for record in records:
-            for name, values in {**record.scalars, **record.per_latent}.items() if isinstance(record, Evaluation) else ():
-                if not np.isfinite(values).all():
-                    replica, *latent = (int(index) for index in np.argwhere(~np.isfinite(values))[0])
-                    term = f"{name} of latent {latent[0]}" if latent else name
-                    return [], NonFiniteError(
-                        f"evaluation after {self.done} updates: {term} on {record.split}{self._of_replica(replica)} is "
-                        f"{values[replica, *latent]}. {self._norms(replica)}. {ADVICE}"
-                    )
+            complaint = self._complaint_about(record) if isinstance(record, Evaluation) else None
+            if complaint is not None:
+                return [], complaint
         return records, None
+
+    def _complaint_about(self, evaluation: Evaluation) -> NonFiniteError | None:
+        for name, values in {**evaluation.scalars, **evaluation.per_latent}.items():
+            if not np.isfinite(values).all():
+                replica, *latent = (int(index) for index in np.argwhere(~np.isfinite(values))[0])
+                term = f"{name} of latent {latent[0]}" if latent else name
+                return NonFiniteError(
+                    f"evaluation after {self.done} updates: {term} on {evaluation.split}{self._of_replica(replica)} is "
+                    f"{values[replica, *latent]}. {self._norms(replica)}. {ADVICE}"
+                )
+        return None

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from elboverse.contracts import Model, Scaling
 from elboverse.seeding import generator
+from elboverse.training.evaluation import evaluating
 from elboverse.training.records import Pictures
 from elboverse.training.step import Step
 
@@ -44,7 +45,7 @@ class Painter:
     def evaluate(self, step: Step, done: int, epoch: int) -> Pictures:  # noqa: ARG002 - as of an observer
         """Return the pictures after `done` updates."""
         noise = self._noise.expand(step.replicas, *self._noise.shape)
-        drawn = step.map_models(_paint, self._points, noise)[0]
+        drawn = step.map_models(evaluating(_paint), self._points, noise)[0]
         data, reconstructions, samples = (self._images(part) for part in drawn)
         return Pictures(done, {"data": data, "reconstructions": reconstructions, "samples": samples})
 
@@ -56,8 +57,7 @@ class Painter:
         return ((raw - low) / (high - low)).clamp(0, 1).reshape(-1, *self._shape).numpy()
 
 
-def _paint(model: Model, x: Tensor, noise: Tensor | None) -> Tensor:
+def _paint(model: Model, x: Tensor, noise: Tensor) -> Tensor:
     """Return data, reconstructions from the encoder's mean, and samples from the prior, shape (3, n, D)."""
-    n = len(x)
-    latents = model.prior().sample(noise)[:n] if noise is not None else model.encode(x).mean
+    latents = model.prior().sample(noise)[: len(x)]
     return torch.stack((x, model.decode(model.encode(x).mean).mean, model.decode(latents).mean))

@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from elboverse.contracts import Model, SamplingFree
+from elboverse.training.adam import Adam
 from elboverse.training.gradients import LOG_VAR_FLOOR, Functions, Gradients
 from elboverse.training.step import (
     Rules,
     Step,
     StepSettings,
-    build_optimizer,
     decode,
     encode,
+    evaluating,
     expected_error,
-    optimizer_tensors,
 )
 
 __all__ = ["ReplicatedStep"]
@@ -47,7 +47,7 @@ class ReplicatedStep(Step):
             name: value.detach().requires_grad_(name not in rules.set_directly) for name, value in parameters.items()
         }
         self._trained = {name: value for name, value in self._parameters.items() if value.requires_grad}
-        self._optimizer = build_optimizer(self._trained, rules.variances, settings)
+        self._optimizer = Adam(self._trained, rules.learning_rates(self._trained))
         prior_name = template.variance_parameters().prior
         fixed_prior = torch.stack([model.prior().log_var.detach() for model in models])
         self._gradients = Gradients(
@@ -69,7 +69,6 @@ class ReplicatedStep(Step):
         """Update all replicas once and return the rows' columns, shape (R, 2 + 3H)."""
         columns, optima = self._gradients(x, noise, beta)
         self._optimizer.step()
-        self._optimizer.zero_grad()
         with torch.no_grad():
             for name, value in zip(self._rules.set_directly, optima, strict=True):
                 self._parameters[name].copy_(value)
@@ -80,14 +79,14 @@ class ReplicatedStep(Step):
 
     def map_models(self, function: Callable[..., Tensor], x: Tensor, noise: Tensor | None) -> Tensor:
         """Return the function's value for each replica, stacked."""
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(self._template):
             return self._lifted(function, (0 if x.ndim == 3 else None, None if noise is None else 0))(x, noise)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state; Adam's step count, one for all replicas, is given an axis of length R too."""
         tensors = {f"model/{name}": value.data for name, value in (self._parameters | self._buffers).items()}
-        for path, tensor in optimizer_tensors(self._optimizer, self._trained).items():
-            tensors[path] = tensor.expand(self.replicas) if tensor.ndim == 0 else tensor
+        for path, tensor in self._optimizer.tensors().items():
+            tensors[f"optimizer/{path}"] = tensor.expand(self.replicas) if tensor.ndim == 0 else tensor
         return tensors
 
     def set_closed_form(self, values: Mapping[str, Tensor]) -> None:

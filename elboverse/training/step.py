@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,9 +15,10 @@ from torch import Tensor
 from elboverse.contracts import Constrainable, Model, Penalty, Projection, SamplingFree
 from elboverse.errors import RunFileError
 from elboverse.gaussian import DiagonalGaussian
+from elboverse.training.adam import Adam
 from elboverse.training.gradients import LOG_VAR_FLOOR, Functions, Gradients
 
-__all__ = ["Rules", "SingleStep", "Step", "StepSettings", "build_optimizer"]
+__all__ = ["Rules", "SingleStep", "Step", "StepSettings"]
 
 
 class Step(abc.ABC):
@@ -68,58 +70,26 @@ class Step(abc.ABC):
         Raises:
             RunFileError: a tensor is missing, unknown, or of another shape.
         """
-        own = self.tensors()
-        if own.keys() != tensors.keys():
-            differing = ", ".join(sorted(own.keys() ^ tensors.keys()))
-            raise RunFileError(f"the checkpoint does not fit the model: {differing} on one side only")
+        self._require_fitting(tensors)
         with torch.no_grad():
-            for path, target in own.items():
+            for path, target in self.tensors().items():
                 value = torch.as_tensor(tensors[path])
-                if value.shape != target.shape:
-                    raise RunFileError(
-                        f"the checkpoint does not fit the model: {path} has shape {tuple(value.shape)}, "
-                        f"not {tuple(target.shape)}"
-                    )
                 if target.stride(0) == 0:  # a number that all replicas share, shown with an axis of length R
                     target[0].copy_(value[0])
                 else:
                     target.copy_(value)
 
-
-def build_optimizer(
-    parameters: Mapping[str, Tensor], variances: frozenset[str], settings: StepSettings
-) -> torch.optim.Adam:
-    """Return one fused Adam for all parameters, with a learning rate of their own for the variances.
-
-    Args:
-        parameters: the trainable parameters by name.
-        variances: the names of those that shape a variance.
-        settings: they hold the learning rates.
-    """
-    groups = [
-        {
-            "params": [value for name, value in parameters.items() if name not in variances],
-            "lr": settings.learning_rate,
-        },
-        {
-            "params": [value for name, value in parameters.items() if name in variances],
-            "lr": settings.variance_learning_rate,
-        },
-    ]
-    return torch.optim.Adam([group for group in groups if group["params"]], fused=True)
-
-
-def optimizer_tensors(optimizer: torch.optim.Adam, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return Adam's moments and step counts by path, made first if no step was taken yet."""
-    tensors = {}
-    for name, parameter in parameters.items():
-        state = optimizer.state[parameter]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-            state["exp_avg"] = torch.zeros_like(parameter)
-            state["exp_avg_sq"] = torch.zeros_like(parameter)
-        tensors.update({f"optimizer/{key}/{name}": state[key] for key in ("step", "exp_avg", "exp_avg_sq")})
-    return tensors
+    def _require_fitting(self, tensors: Mapping[str, Any]) -> None:
+        own = self.tensors()
+        if own.keys() != tensors.keys():
+            differing = ", ".join(sorted(own.keys() ^ tensors.keys()))
+            raise RunFileError(f"the checkpoint does not fit the model: {differing} on one side only")
+        for path, target in own.items():
+            shape = tuple(tensors[path].shape)
+            if shape != tuple(target.shape):
+                raise RunFileError(
+                    f"the checkpoint does not fit the model: {path} has shape {shape}, not {tuple(target.shape)}"
+                )
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -153,7 +123,9 @@ class Rules:
         optimal_decoder: whether the decoder's variance is set to its closed form, not trained.
         optimal_prior: the same for the prior's.
         set_directly: the parameters so set, the decoder's first.
-        variances: trained parameters that take the variances' learning rate.
+        variances: parameters that take the variances' learning rate.
+        learning_rate: of the others.
+        variance_learning_rate: of the variances.
         floored: learned log-variances of the decoder that are held at `LOG_VAR_FLOOR`.
     """
 
@@ -165,6 +137,8 @@ class Rules:
     optimal_prior: bool
     set_directly: tuple[str, ...]
     variances: frozenset[str]
+    learning_rate: float
+    variance_learning_rate: float
     floored: tuple[str, ...]
 
     @classmethod
@@ -184,8 +158,14 @@ class Rules:
             optimal_prior=settings.optimal and names.prior is not None,
             set_directly=names.closed_form if settings.optimal else (),
             variances=frozenset(names.closed_form + names.heads),
+            learning_rate=settings.learning_rate,
+            variance_learning_rate=settings.variance_learning_rate,
             floored=(names.decoder,) if names.decoder is not None and not settings.optimal else (),
         )
+
+    def learning_rates(self, names: Iterable[str]) -> dict[str, float]:
+        """Return the learning rate of each parameter named."""
+        return {name: self.variance_learning_rate if name in self.variances else self.learning_rate for name in names}
 
 
 class SingleStep(Step):
@@ -203,7 +183,7 @@ class SingleStep(Step):
         for name in rules.set_directly:
             model.get_parameter(name).requires_grad_(False)
         self._trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-        self._optimizer = build_optimizer(self._trained, rules.variances, settings)
+        self._optimizer = Adam(self._trained, rules.learning_rates(self._trained))
         self._direct = [model.get_parameter(name) for name in rules.set_directly]
         self._floored = [model.get_parameter(name) for name in rules.floored]
         self._projected = [model.get_parameter(name) for name in rules.projected]
@@ -229,7 +209,6 @@ class SingleStep(Step):
         """Update the parameters once and return the row's columns, shape (2 + 3H,)."""
         columns, optima = self._gradients(x, noise, beta)
         self._optimizer.step()
-        self._optimizer.zero_grad()
         with torch.no_grad():
             for parameter, value in zip(self._direct, optima, strict=True):
                 parameter.copy_(value)
@@ -240,13 +219,13 @@ class SingleStep(Step):
 
     def map_models(self, function: Callable[..., Tensor], x: Tensor, noise: Tensor | None) -> Tensor:
         """Return the function's value for the model with one more axis in front."""
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(self.model):
             return function(self.model, x[0] if x.ndim == 3 else x, None if noise is None else noise[0]).unsqueeze(0)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state, each tensor with one more axis in front."""
         model = {f"model/{name}": value.data for name, value in self.model.state_dict(keep_vars=True).items()}
-        everything = model | optimizer_tensors(self._optimizer, self._trained)
+        everything = model | {f"optimizer/{path}": tensor for path, tensor in self._optimizer.tensors().items()}
         return {path: tensor.unsqueeze(0) for path, tensor in everything.items()}
 
     def set_closed_form(self, values: Mapping[str, Tensor]) -> None:
@@ -260,6 +239,16 @@ class SingleStep(Step):
             with torch.no_grad():
                 for weight in self._projected:
                     weight.copy_(self._projection.project(weight))
+
+
+@contextmanager
+def evaluating(model: Model) -> Iterator[None]:
+    """Put a model into evaluation mode, in which batch normalisation uses its running statistics, and back."""
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
 
 
 def encode(model: Model, x: Tensor) -> tuple[Tensor, Tensor]:

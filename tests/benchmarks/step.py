@@ -1,8 +1,8 @@
 """How much a recorded training step costs, as a ratio to a bare loop in one paired run.
 
-`nox -s bench` runs it. Ours is the program's loop with everything recorded to
-`run.h5` and TensorBoard, and an evaluation before and after; the bare loop records nothing. The two take turns, and the median of the ratios of neighbours is what counts: single times drift
-with the machine. Nothing here gates a test.
+`nox -s bench` runs it. Ours is the program's loop with everything recorded to `run.h5` and TensorBoard, and an
+evaluation before and after; the bare loop records nothing. The two take turns, and the median of the ratios of
+neighbours is what counts: single times drift with the machine. Nothing here gates a test.
 """
 
 from __future__ import annotations

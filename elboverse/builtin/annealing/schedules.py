@@ -75,7 +75,7 @@ class LinearOptions:
 
 @attrs.frozen
 class Linear:
-    """β = start + (end − start) min(1, t/(f T))."""
+    """β = start + (end − start) min(1, t/max(1, f (T − 1))), so that the rise ends within the run."""
 
     options: LinearOptions
 
@@ -115,7 +115,10 @@ class CyclicalOptions:
 
 @attrs.frozen
 class Cyclical:
-    """β = start + (end − start) min(1, τ/f), τ = (t mod ⌈T/M⌉)/⌈T/M⌉ (Fu et al. 2019, equations 6 and 7)."""
+    """β = start + (end − start) min(1, τ/f), τ = (t mod L)/L, L = ⌈T/M⌉ (Fu et al. 2019, equations 6 and 7).
+
+    With f = 1 a cycle ends one step short of `end`.
+    """
 
     options: CyclicalOptions
 

@@ -1,4 +1,4 @@
-"""Points of probabilistic PCA: the data whose best VAE is known in closed form (THEORY: linear VAE)."""
+"""Points of probabilistic PCA: the data whose best VAE is known in closed form (docs/theory.md, "Linear VAE")."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class NetworkVAE(nn.Module, abc.ABC):
     """q(z|x) = N(ν(x), diag τ²(x)) and μ(z) by a network with linear heads; p(z) = N(0, I). Abstract: `decode` is left.
 
     The heads for ν and ln τ² are one linear layer with a free bias, which is what makes ELBO = H_sum exact at a
-    stationary point (THEORY: when the identity becomes exact).
+    stationary point (docs/theory.md, "When the identity becomes exact").
 
     Args:
         network: the layers between data and latents.

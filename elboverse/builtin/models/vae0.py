@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import attrs
 import torch
 from torch import Tensor
@@ -9,6 +12,9 @@ from torch import Tensor
 from elboverse.builtin.models.network_vae import NetworkVAE, NetworkVAEOptions
 from elboverse.gaussian import DiagonalGaussian
 from elboverse.structuring import in_range
+
+if TYPE_CHECKING:
+    from elboverse.config import ExperimentConfig
 
 __all__ = ["VAE0", "VAE0Options", "build"]
 
@@ -22,6 +28,11 @@ class VAE0Options(NetworkVAEOptions):
     """
 
     decoder_log_var: float = attrs.field(default=0.0, validator=in_range(minimum=-30, maximum=30))
+
+    def misfits(self, config: ExperimentConfig) -> Iterator[str]:
+        """Yield that closed-form variances were asked for, though all of them are fixed."""
+        if config.training.variances == "optimal":
+            yield 'training.variances: "optimal" given, but the variances of vae-0 are fixed; use "learned", or vae-1'
 
 
 class VAE0(NetworkVAE):

@@ -44,7 +44,7 @@ class VAE2Options(NetworkVAEOptions):
 class VAE2(NetworkVAE):
     """p(x|z) = N(μ(z), σ² I), p(z) = N(0, diag α²) with σ² and α² learned; a constraint keeps ‖W_h‖ = 1.
 
-    It has the same densities as VAE-1: W_h = α_h W̃_h (THEORY: VAE-1 ↔ VAE-2).
+    It has the same densities as VAE-1: W_h = α_h W̃_h (docs/theory.md, "VAE-1 ↔ VAE-2").
     Source: Damm et al. 2023, §2.
     """
 

@@ -1,0 +1,152 @@
+"""Replicas in groups: as many in one vectorised step as pay, and one by one where a model cannot be vectorised."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+import torch
+from torch import Tensor
+
+from elboverse.contracts import Model
+from elboverse.training.replicated import ReplicatedStep
+from elboverse.training.step import SingleStep, Step, StepSettings
+
+__all__ = ["GroupedStep", "Grouping", "build_step", "measure_grouping"]
+
+TRIALS: Final = 3
+"""Timed steps per group size, after one that is not; the least counts, since a shared machine only ever adds."""
+
+
+@attrs.frozen
+class Grouping:
+    """How many replicas go through one vectorised step.
+
+    Args:
+        size: replicas per group; the last group may have fewer.
+        obstacle: why the model cannot be vectorised, in one line; empty if it can.
+    """
+
+    size: int
+    obstacle: str = ""
+
+
+def build_step(models: Sequence[Model], settings: StepSettings, size: int) -> Step:
+    """Return the step for some models in groups of that size.
+
+    Args:
+        models: one per replica.
+        settings: how parameters are updated.
+        size: replicas per group.
+    """
+    steps = [_ungrouped(models[first : first + size], settings) for first in range(0, len(models), size)]
+    return steps[0] if len(steps) == 1 else GroupedStep(steps)
+
+
+def measure_grouping(models: Sequence[Model], settings: StepSettings, x: Tensor, noise: Tensor | None) -> Grouping:
+    """Return the group size with the least time per replica, found by trying steps on copies of the models.
+
+    One by one is among the sizes tried, so the choice is never slower than that; then 2, 4, 8, … and all at once.
+    Growing stops where a group twice the size takes longer per replica, as it does once it leaves the cache.
+
+    Args:
+        models: one per replica; left as they are.
+        settings: how parameters are updated.
+        x: a batch, shape (B, D).
+        noise: its noise, (B, H) or (K, B, H), or None.
+    """
+    best, least = 1, _seconds_per_replica(models[:1], settings, x, noise)
+    sizes = [size for size in (2**power for power in range(1, 20)) if size < len(models)]
+    for size in (*sizes, len(models)):
+        try:
+            seconds = _seconds_per_replica(models[:size], settings, x, noise)
+        except Exception as error:  # noqa: BLE001 - whatever torch raises where vmap has no rule
+            return Grouping(1, " ".join(f"{type(error).__name__}: {error}".split())[:200])
+        if seconds < least:
+            best, least = size, seconds
+        elif seconds > 1.2 * least:
+            break
+    return Grouping(best)
+
+
+class GroupedStep(Step):
+    """The steps of several groups of replicas, one after the other.
+
+    Args:
+        steps: one per group.
+    """
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._steps = tuple(steps)
+        self.replicas = sum(step.replicas for step in steps)
+
+    def __call__(self, x: Tensor, noise: Tensor | None, beta: Tensor) -> Tensor:
+        """Update all replicas once and return the rows' columns, shape (R, 2 + 3H)."""
+        parts = zip(self._steps, self._split(x), self._split(noise), strict=True)
+        return torch.cat(
+            [step(_squeezed(step, x), _squeezed(step, noise), beta).view(step.replicas, -1) for step, x, noise in parts]
+        )
+
+    def map_models(self, function: Callable[..., Tensor], x: Tensor, noise: Tensor | None) -> Tensor:
+        """Return the function's value for each replica, stacked."""
+        shared = [x] * len(self._steps) if x.ndim == 2 else self._split(x)
+        parts = zip(self._steps, shared, self._split(noise), strict=True)
+        return torch.cat([step.map_models(function, x, noise) for step, x, noise in parts])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the state; unlike that of the groups, it shares no memory with them."""
+        parts = [step.tensors() for step in self._steps]
+        return {path: torch.cat([part[path] for part in parts]) for path in parts[0]}
+
+    def load(self, tensors: Mapping[str, Any]) -> None:
+        """Take over the state that `tensors` returned earlier, whatever the groups were then."""
+        self._require_fitting(tensors)
+        first = 0
+        for step in self._steps:
+            step.load({path: value[first : first + step.replicas] for path, value in tensors.items()})
+            first += step.replicas
+
+    def set_closed_form(self, values: Mapping[str, Tensor]) -> None:
+        """Set variance parameters to values of shape (R, ...)."""
+        parts = {name: self._split(value) for name, value in values.items()}
+        for index, step in enumerate(self._steps):
+            step.set_closed_form({name: part[index] for name, part in parts.items() if part[index] is not None})
+
+    def _split(self, tensor: Tensor | None) -> Sequence[Any]:
+        if tensor is None:
+            return [None] * len(self._steps)
+        return tensor.split([step.replicas for step in self._steps])
+
+
+def _ungrouped(models: Sequence[Model], settings: StepSettings) -> Step:
+    return SingleStep(models[0], settings) if len(models) == 1 else ReplicatedStep(models, settings)
+
+
+def _squeezed(step: Step, tensor: Tensor | None) -> Any:
+    """Return a group's points or noise as its step takes them: a single model's have no axis of replicas."""
+    return tensor if tensor is None or not isinstance(step, SingleStep) else tensor[0]
+
+
+def _seconds_per_replica(models: Sequence[Model], settings: StepSettings, x: Tensor, noise: Tensor | None) -> float:
+    copies = [copy.deepcopy(model) for model in models]
+    step = _ungrouped(copies, settings)
+    if len(models) > 1:
+        x = x.expand(len(models), *x.shape).contiguous()
+        noise = noise if noise is None else noise.expand(len(models), *noise.shape).contiguous()
+    beta = torch.ones((), dtype=x.dtype, device=x.device)
+    durations = []
+    for _ in range(1 + TRIALS):
+        _synchronise(x)
+        started = time.perf_counter()
+        step(x, noise, beta)
+        _synchronise(x)
+        durations.append(time.perf_counter() - started)
+    return min(durations[1:]) / len(models)
+
+
+def _synchronise(tensor: Tensor) -> None:
+    if tensor.is_cuda:
+        torch.cuda.synchronize(tensor.device)
