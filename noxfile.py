@@ -15,6 +15,7 @@ nox.options.sessions = ["tests", "lint", "types"]
 nox.options.reuse_existing_virtualenvs = True
 
 PLUGINS = sorted(str(folder) for folder in Path("plugins").iterdir() if (folder / "pyproject.toml").is_file())
+SOAK = [str(path) for path in sorted(Path("tests/soak").glob("*.py")) if path.stem != "conftest"]
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # the tests run side by side, one process per core
 
 
@@ -25,9 +26,16 @@ def install(session: nox.Session, *packages: str) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests of the core and of the plugins, against the installed wheels."""
-    install(session, ".", *PLUGINS, "hatchling", "hypothesis", "pytest", "pytest-xdist")
+    install(session, ".[parquet]", *PLUGINS, "hatchling", "hypothesis", "pytest", "pytest-xdist")
     places = [place for plugin in PLUGINS if (place := f"{plugin}/tests") and Path(place).is_dir()]
     session.run("pytest", "-n", "2", *(session.posargs or ["tests", *places]), env=ONE_THREAD)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """The long runs of the reliability tests: a hundred kills, thousands of damaged files."""
+    install(session, ".", *PLUGINS, "hatchling", "hypothesis", "pytest", "pytest-xdist")
+    session.run("pytest", *(session.posargs or SOAK), env=ONE_THREAD)
 
 
 @nox.session

@@ -34,6 +34,11 @@ DEFAULT = "circle"
 
 MAXIMUM_BYTES = 1 << 20
 
+MOST_EPOCHS = 10_000_000
+MOST_SAMPLES = 100_000
+MOST_REPLICAS = 10_000
+"""Far beyond any experiment: a number above was a slip, and would take all memory before anything could be said."""
+
 
 @attrs.frozen(kw_only=True)
 class TrainingConfig:
@@ -55,22 +60,25 @@ class TrainingConfig:
         record_every: steps between two recorded rows.
         snapshot_every_seconds: time between two saved snapshots at least; it is longer where saving would take more
             than about 2 % of the run's time.
+        compile: ``"off"``, or the mode in which `torch.compile` compiles encoder and decoder: ``"default"``, or
+            ``"reduce-overhead"``, which replays CUDA graphs. On two processor cores it was slower than ``"off"``.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …
         dtype: ``"float32"`` or ``"float64"``.
     """
 
-    epochs: int = attrs.field(default=150, validator=in_range(minimum=1))
+    epochs: int = attrs.field(default=150, validator=in_range(minimum=1, maximum=MOST_EPOCHS))
     batch_size: int = attrs.field(default=1024, validator=in_range(minimum=1))
     learning_rate: float = attrs.field(default=1e-3, validator=in_range(above=0))
     variance_learning_rate: float = attrs.field(default=1e-3, validator=in_range(above=0))
     variances: Literal["learned", "optimal"] = "learned"
-    samples: int = attrs.field(default=1, validator=in_range(minimum=1))
+    samples: int = attrs.field(default=1, validator=in_range(minimum=1, maximum=MOST_SAMPLES))
     samples_at_once: int | None = attrs.field(default=None, validator=in_range(minimum=1))
-    replicas: int = attrs.field(default=1, validator=in_range(minimum=1))
+    replicas: int = attrs.field(default=1, validator=in_range(minimum=1, maximum=MOST_REPLICAS))
     replica_group: int | None = attrs.field(default=None, validator=in_range(minimum=1))
     evaluate_every: int = attrs.field(default=10, validator=in_range(minimum=1))
     record_every: int = attrs.field(default=1, validator=in_range(minimum=1))
     snapshot_every_seconds: float = attrs.field(default=10.0, validator=in_range(minimum=0))
+    compile: Literal["off", "default", "reduce-overhead"] = "off"
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ from elboverse.errors import ConfigError, DataError, PluginError
 
 __all__ = ["require_betas", "require_constraint", "require_data", "require_model"]
 
+POINT_TYPES: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8)
+
 
 def require_data(data: Any, who: str) -> Data:
     """Return what a dataset built, checked.
@@ -40,16 +42,18 @@ def require_data(data: Any, who: str) -> Data:
     if not isinstance(data, Data):
         raise PluginError(f"{who}: build must return elboverse.contracts.Data, not {type(data).__name__}")
     for name, part in (("train", data.train), ("held_out", data.held_out)):
-        if part.ndim != 2 or part.shape[1] != data.dimension or not part.is_floating_point():
+        if part.ndim != 2 or part.shape[1] != data.dimension or part.dtype not in POINT_TYPES:
             raise PluginError(
                 f"{who}: {name} has shape {tuple(part.shape)} and type {part.dtype}; expected is (points, "
-                f"{data.dimension}) for points of shape {data.shape}, floating point"
+                f"{data.dimension}) for points of shape {data.shape}, floating point or bytes (uint8)"
             )
+    if data.train.dtype != data.held_out.dtype:
+        raise PluginError(f"{who}: train has type {data.train.dtype}, held_out {data.held_out.dtype}; expected is one")
     if len(data.train) == 0:
         raise DataError(f"{who}: there is no training point")
-    require_finite(data.train, f"{who}, train")
-    if len(data.held_out):
-        require_finite(data.held_out, f"{who}, held out")
+    for part, name in ((data.train, "train"), (data.held_out, "held out")):
+        if len(part) and part.is_floating_point():
+            require_finite(part, f"{who}, {name}")
     return data
 
 

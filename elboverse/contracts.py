@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import attrs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.figure import Figure
-    from torch import Tensor, nn
+    from torch import Generator, Tensor, nn
 
     from elboverse.gaussian import DiagonalGaussian
 
@@ -25,6 +27,8 @@ __all__ = [
     "AnnealingSchedule",
     "Constrainable",
     "Data",
+    "Fetchable",
+    "FromFiles",
     "Model",
     "Network",
     "Penalty",
@@ -32,6 +36,7 @@ __all__ = [
     "Result",
     "SamplingFree",
     "Scaling",
+    "Table",
     "VarianceParameters",
 ]
 
@@ -202,13 +207,15 @@ class Scaling:
 
 @attrs.frozen(eq=False, kw_only=True)
 class Data:
-    """What a dataset's `build(options, seed)` returns: scaled points, ready to train on.
+    """What a dataset's `build(options, seed)` returns: points, ready to train on.
 
-    `elboverse.data.prepare` splits and scales raw points into one; most datasets end with it.
+    `elboverse.data.prepare` splits and scales raw points into one; most datasets end with it. Points are either scaled
+    ones in floating point, which are held on the device, or raw ones in bytes (`torch.uint8`), such as a map of a
+    file, which stay where they are: each batch is converted and scaled on the device.
 
     Args:
-        train: training points, floating point and finite, shape (N, D).
-        held_out: points that training never sees, shape (M, D); M may be 0.
+        train: training points, scaled, floating point and finite, or raw bytes; shape (N, D).
+        held_out: points that training never sees, of the same type, shape (M, D); M may be 0.
         shape: shape of one point, such as (2,) or (28, 28); its product is D.
         names: what each dimension is, length D, or empty.
         unit: unit of the raw values, such as ``"px"``; empty if they have none.
@@ -217,6 +224,8 @@ class Data:
         train_log_likelihood: where the generating density is known, its mean log-likelihood of the scaled
             training points in nats per point.
         held_out_log_likelihood: the same for the held-out points.
+        augment: returns a training batch, scaled and of shape (B, D), with each point replaced by a random variant of
+            it, such as its mirror image; all randomness from the generator. None for no augmentation.
     """
 
     train: Tensor
@@ -228,11 +237,34 @@ class Data:
     unit: str = ""
     train_log_likelihood: float | None = None
     held_out_log_likelihood: float | None = None
+    augment: Callable[[Tensor, Generator], Tensor] | None = None
 
     @property
     def dimension(self) -> int:
         """D, the number of observed dimensions."""
         return math.prod(self.shape)
+
+    def scaled(self, points: Tensor) -> Tensor:
+        """Return some of `train` or `held_out`, shape (*B, D), as the model sees them: bytes are scaled."""
+        return points if points.is_floating_point() else self.scaling.apply(points)
+
+
+@runtime_checkable
+class FromFiles(Protocol):
+    """Options of a dataset that is read from files; `elboverse data list` asks where."""
+
+    def places(self) -> Sequence[Path]:
+        """Return the files or folders that are looked for, in order; the first that is there is used."""
+        ...
+
+
+@runtime_checkable
+class Fetchable(Protocol):
+    """Options of a dataset whose files `elboverse data fetch` can get."""
+
+    def fetch(self) -> Path:
+        """Get the files, unless they are there, and return where they are."""
+        ...
 
 
 @runtime_checkable
@@ -263,14 +295,33 @@ class AnnealingSchedule(Protocol):
 
 
 @attrs.frozen(eq=False, kw_only=True)
+class Table:
+    """A table of a result.
+
+    Args:
+        title: one line above it.
+        columns: the column heads.
+        rows: one sequence of cells per row.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | int | float | bool | None]]
+
+
+@attrs.frozen(eq=False, kw_only=True)
 class Result:
     """What an analysis' `build(options, run)` returns: a table, sentences, numbers and a way to draw a figure.
+
+    An analysis of several runs says so by the class variable ``several_runs = True`` of its options; it is then given a
+    tuple of one or more runs: `build(options, runs)`.
 
     Args:
         title: one line above the table.
         columns: the table's column heads.
         rows: the table, one sequence of cells per row: str, int, float, bool or None.
-        notes: sentences below the table, the verdict first.
+        further: more tables below it.
+        notes: sentences below the tables, the verdict first.
         data: the same in full precision, for ``--json``: dicts, lists, str, int, float, bool, None.
         draw: returns the figure; called only if a figure is asked for. None if the analysis has none.
     """
@@ -278,6 +329,7 @@ class Result:
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str | int | float | bool | None]]
+    further: Sequence[Table] = ()
     notes: Sequence[str] = ()
     data: Mapping[str, Any] = attrs.field(factory=dict)
     draw: Callable[[], Figure] | None = None

@@ -43,11 +43,11 @@ def fit_scaling(kind: str, train: Tensor) -> Scaling:
     Raises:
         DataError: the kind is unknown, or the range of a dimension overflows the type of the points.
     """
-    wide = train.double()
-    lowest, highest = wide.amin(0), wide.amax(0)
+    lowest, highest = train.amin(0).double(), train.amax(0).double()
     if kind == "min-max":
         offset, scale = lowest, highest - lowest
     elif kind == "standard":
+        wide = train.double()
         offset, scale = wide.mean(0), wide.std(0, correction=0)
     elif kind == "none":
         return Scaling(kind, torch.zeros_like(train[0]), torch.ones_like(train[0]))
@@ -146,7 +146,8 @@ def prepare(
             float(log_density(part.double()).mean()) + fitted.log_volume() if len(part) else None
             for part in (train, held)
         ]
-    train, held = fitted.apply(train), fitted.apply(held)
+    train = fitted.apply(train)
+    held = fitted.apply(held)  # one after the other, so that at most three copies are in memory at a time
     return Data(
         train=train,
         held_out=held,

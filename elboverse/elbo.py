@@ -187,7 +187,7 @@ def moments(
             log_var = average(log_var.expand_as(squares))
     encoder_log_var = encoder.log_var.expand_as(encoder.mean)
     return Moments(
-        encoder_second_moment=average(encoder.mean.square() + encoder_log_var.exp()),
+        encoder_second_moment=average(encoder.mean.square() + encoder.log_var.exp()),
         encoder_log_var=average(encoder_log_var),
         prior_log_var=model.prior().log_var,
         squared_error=squared_error,

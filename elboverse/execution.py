@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -10,19 +11,23 @@ from typing import Any, Final
 from rich.console import Console
 
 from elboverse import environment
-from elboverse.config import ExperimentConfig, apply_override, from_table, load
-from elboverse.errors import ConfigError, Interrupted, NonFiniteError, RunFileError
-from elboverse.experiment import Experiment, build_experiment, describe_components
+from elboverse.config import ExperimentConfig, apply_override, from_table, load, to_table
+from elboverse.errors import ConfigError, Interrupted, PluginError, RunFileError
+from elboverse.experiment import Experiment, build_experiment, describe_components, selections
 from elboverse.interrupts import stop_on_signals
-from elboverse.registry import Registry
-from elboverse.runfile import Run, RunWriter
+from elboverse.registry import Registry, attributed
+from elboverse.runfile import Run, RunWriter, WriterLock
 from elboverse.sinks import Sink
+from elboverse.sinks.floor import FloorSink
 from elboverse.sinks.progress import ProgressSink
 from elboverse.sinks.run_file import RunFileSink
 from elboverse.sinks.tensorboard import TensorBoardSink
 from elboverse.training.loop import Loop
 
 __all__ = ["RUN_FILE", "default_folder", "differences", "resume", "train"]
+
+LARGEST_COUNT: Final = 10**9
+"""A run file that counts more steps or replicas was not written by us: both take memory."""
 
 RUN_FILE: Final = "run.h5"
 TENSORBOARD_FOLDER: Final = "tensorboard"
@@ -47,6 +52,7 @@ def train(
     out: str | Path | None = None,
     overwrite: bool = False,
     console: Console | None = None,
+    like: Run | None = None,
 ) -> Run:
     """Train what a config describes and return the finished run.
 
@@ -57,11 +63,14 @@ def train(
         out: the run's folder; ``runs/<name>-<time>`` by default.
         overwrite: replace a ``run.h5`` that is there already.
         console: where progress is shown; nowhere by default.
+        like: an earlier run that is repeated. Where the config is its own, so is what that run worked out for itself:
+            how replicas are grouped, and, if it was extended, the length that its annealing was laid out for. Where
+            its data were others, a warning says so.
 
     Raises:
         ConfigError: the config cannot be used.
         DataError: the data cannot be used.
-        PluginError: a component breaks its contract.
+        PluginError: a component breaks its contract or fails; what came before is saved.
         RunFileError: the run file exists, is in use by another trainer, or cannot be written.
         NonFiniteError: a training quantity became infinite or not a number; what came before is saved.
         Interrupted: SIGINT or SIGTERM came; what was done is saved.
@@ -72,7 +81,16 @@ def train(
     path = folder / RUN_FILE
     if path.exists() and not overwrite:
         raise RunFileError(f"{path}: exists already; give --overwrite to replace it, or another folder with --out")
-    experiment = build_experiment(config)
+    table = to_table(config)
+    experiment = _build(config, like if like is not None and like.config == table else None)
+    same_source = like is not None and all(like.config.get(key) == table[key] for key in ("seed", "dataset"))
+    if like is not None and same_source and like.data.get("fingerprint") != _fingerprint(experiment):
+        warnings.warn(
+            f"the dataset {config.dataset.name!r} gives other data than for {like.path} (fingerprint "
+            f"{_fingerprint(experiment)}, not {like.data.get('fingerprint')}), so the numbers will differ.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -84,8 +102,9 @@ def train(
         latent_dim=experiment.latent_dim,
         dtype=config.training.dtype,
         overwrite=overwrite,
+        minimum_interval=config.training.snapshot_every_seconds,
     )
-    return _execute(experiment, writer, path, console)
+    return _execute(experiment, writer, None, console)
 
 
 def resume(
@@ -95,9 +114,11 @@ def resume(
     console: Console | None = None,
     registry: Registry | None = None,
 ) -> Run:
-    """Go on with a run that was interrupted, or extend a finished one, and return it.
+    """Go on with a run that was interrupted or failed, or extend a finished one, and return it.
 
     The run ends bitwise as if it had never been interrupted (on the same machine with as many threads, on the CPU).
+    A run that is extended ends as the longer run would have, but for an annealing schedule that is not constant: it
+    keeps the length that it was laid out for, and beyond it β keeps its last value.
 
     Args:
         path: the run's folder or its ``run.h5``.
@@ -107,39 +128,28 @@ def resume(
 
     Raises:
         ConfigError: another setting was to be changed, or there is nothing left to do.
-        RunFileError: there is no such run, it is damaged, it failed, its data have changed, or another trainer is
-            at work on it.
-        NonFiniteError, Interrupted: as for `train`.
+        RunFileError: there is no such run, it is damaged, its data have changed, or another trainer is at work on it.
+        NonFiniteError, PluginError, Interrupted: as for `train`.
     """
     path = Path(path)
     path = path / RUN_FILE if path.is_dir() else path
-    with Run.open(path) as run:
-        status, done, state = run.status, run.checkpoint_step, run.checkpoint()
-        before, fingerprint = run.config, run.data.get("fingerprint")
-        schedule, first_environment = run.documents.get("schedule", {}), run.environment
-    if status == "failed":
-        raise RunFileError(f"{path}: the run failed on a number that is not finite, so it cannot go on; start another")
-    config = _extended(before, overrides, registry)
-    experiment = build_experiment(config, schedule.get("annealing_steps") if isinstance(schedule, dict) else None)
-    found = experiment.documents["data"]["fingerprint"]
-    if found != fingerprint:
-        raise RunFileError(
-            f"{path}: the dataset {config.dataset.name!r} gives other data than when the run began "
-            f"(fingerprint {found}, not {fingerprint}), so the run cannot go on as it was"
+    Run.open(path).close()  # a file that is none is told so before a lock is made beside it
+    lock = WriterLock(path)
+    try:
+        experiment, documents, done = _restored(path, overrides, registry)
+        writer = RunWriter.resume(
+            path,
+            documents=documents,
+            minimum_interval=experiment.config.training.snapshot_every_seconds,
+            lock=lock,
         )
-    loop = experiment.loop
-    if done >= loop.plan.total_steps:
-        epochs = config.training.epochs
-        raise ConfigError(
-            f"{path}: all {epochs} epochs are done; extend the run with --set training.epochs={2 * epochs}, say"
-        )
-    loop.load(state, done)
-    here = experiment.documents["environment"]
-    resumed = [*first_environment.get("resumed", []), {"step": done, **here}]
-    documents = {**experiment.documents, "environment": {**first_environment, "resumed": resumed}}
-    writer = RunWriter.resume(path, documents=documents)
-    writer.truncate(done)
-    return _execute(experiment, writer, path, console)
+    except BaseException:
+        lock.close()
+        raise
+    record_every = experiment.loop.plan.record_every
+    # Where a finished run is extended, its last row and evaluation may be none of the longer run's.
+    writer.truncate((done - 1) // record_every * record_every, done - 1)
+    return _execute(experiment, writer, done, console)
 
 
 def differences(run: Run, config: ExperimentConfig) -> list[str]:
@@ -155,18 +165,68 @@ def differences(run: Run, config: ExperimentConfig) -> list[str]:
         for key in ("elboverse", "python", "machine", "device", "threads")
         if before.get(key) != here.get(key)
     ]
-    packages_before, packages = before.get("packages", {}), here["packages"]
+    packages_before, packages = before.get("packages"), here["packages"]
+    packages_before = packages_before if isinstance(packages_before, dict) else {}
     found += [
         f"{name}: {packages_before.get(name)} then, {version} now"
         for name, version in packages.items()
         if packages_before.get(name) != version
     ]
-    versions = {(part["kind"], part["name"]): (part["distribution"], part["version"]) for part in run.components}
+    earlier = [part for part in run.components if isinstance(part, dict)]
     for part in describe_components(config):
-        then, now = versions.get((part["kind"], part["name"])), (part["distribution"], part["version"])
+        same = [one for one in earlier if (one.get("kind"), one.get("name")) == (part["kind"], part["name"])]
+        then = f"{same[0].get('distribution')} {same[0].get('version')}" if same else "unknown"
+        now = f"{part['distribution']} {part['version']}"
         if then != now:
-            found.append(f"{part['kind']} {part['name']}: {' '.join(then or ('unknown',))} then, {' '.join(now)} now")
+            found.append(f"{part['kind']} {part['name']}: {then} then, {now} now")
     return found
+
+
+def _restored(
+    path: Path, overrides: Iterable[str], registry: Registry | None
+) -> tuple[Experiment, dict[str, Any], int]:
+    """Return the experiment of a run file, at its checkpoint, the documents to go on with, and the steps done."""
+    with Run.open(path) as run:
+        config = _extended(run.config, overrides, registry)
+        experiment = _build(config, run)
+        found, fingerprint = _fingerprint(experiment), run.data.get("fingerprint")
+        if found != fingerprint:
+            raise RunFileError(
+                f"{path}: the dataset {config.dataset.name!r} gives other data than when the run began "
+                f"(fingerprint {found}, not {fingerprint}), so the run cannot go on as it was"
+            )
+        loop, done = experiment.loop, run.checkpoint_step
+        if done > loop.plan.total_steps or (done == loop.plan.total_steps and run.status == "finished"):
+            epochs = config.training.epochs
+            raise ConfigError(
+                f"{path}: all {epochs} epochs are done; extend the run with --set training.epochs={2 * epochs}, say"
+            )
+        loop.load(run.checkpoint(), done)
+        earlier = run.environment.get("resumed")
+        resumed = [
+            *(earlier if isinstance(earlier, list) else []),
+            {"step": done, **experiment.documents["environment"]},
+        ]
+        return experiment, {**experiment.documents, "environment": {**run.environment, "resumed": resumed}}, done
+
+
+def _build(config: ExperimentConfig, like: Run | None) -> Experiment:
+    """Return the run that a config describes, with what an earlier run worked out for itself, if there is one."""
+    annealing_steps = None if like is None else _positive(like, "schedule", "annealing_steps")
+    replica_group = None if like is None else _positive(like, "engine", "replica_group")
+    with attributed(selections(config)):
+        return build_experiment(config, annealing_steps, replica_group)
+
+
+def _positive(run: Run, document: str, key: str) -> int | None:
+    """Return a positive integer in a document of a run file; None if the file does not say."""
+    table = run.documents.get(document)
+    value = table.get(key) if isinstance(table, dict) else None
+    return value if isinstance(value, int) and 1 <= value <= LARGEST_COUNT else None
+
+
+def _fingerprint(experiment: Experiment) -> str:
+    return str(experiment.documents["data"]["fingerprint"])
 
 
 def _extended(before: Mapping[str, Any], overrides: Iterable[str], registry: Registry | None) -> ExperimentConfig:
@@ -179,23 +239,30 @@ def _extended(before: Mapping[str, Any], overrides: Iterable[str], registry: Reg
                 "start another run to change it"
             )
     config = from_table(table, registry)
-    was, now = before["training"]["epochs"], config.training.epochs
+    was, now = from_table(before, registry).training.epochs, config.training.epochs
     if now < was:
         raise ConfigError(f"training.epochs: {now} given, allowed is at least {was}, the length of the run")
     return config
 
 
-def _execute(experiment: Experiment, writer: RunWriter, path: Path, console: Console | None) -> Run:
-    loop = experiment.loop
-    run_file = RunFileSink(writer)
-    sinks: list[Sink] = [run_file]
+def _execute(experiment: Experiment, writer: RunWriter, saved: int | None, console: Console | None) -> Run:
+    loop, path = experiment.loop, writer.path
+    run_file = RunFileSink(writer, saved)
+    sinks: list[Sink] = [run_file, FloorSink()]
     try:
         total_steps = loop.plan.total_steps
         folder = path.parent / TENSORBOARD_FOLDER
         sinks.append(TensorBoardSink(folder, total_steps, experiment.latent_dim, done=loop.done))
         if console is not None:
             sinks.append(ProgressSink(console, total_steps, done=loop.done))
-        _walk(loop, sinks, run_file, path)
+        try:
+            with attributed(selections(experiment.config)):
+                _walk(loop, sinks, run_file, path)
+        except PluginError as error:
+            raise PluginError(
+                f"{error}\nWhat came before is saved in {path}. Once the plugin is mended, go on with:\n"
+                f"  elboverse train --resume {path}"
+            ) from error
     finally:
         for sink in reversed(sinks):
             sink.close()
@@ -211,8 +278,11 @@ def _walk(loop: Loop, sinks: Sequence[Sink], run_file: RunFileSink, path: Path) 
                         sink.receive(record)
                 if run_file.due:
                     run_file.save_on_the_way(loop.state(), loop.done)
-        except NonFiniteError:
-            run_file.save_at_the_end("failed", loop.state(), loop.done)
+        except (Exception, SystemExit) as error:  # a number that is not finite, or what a plugin raised
+            try:
+                run_file.save_at_the_end("failed", loop.state(), loop.done)
+            except RunFileError as second:
+                raise RunFileError(f"{error}\nBesides, {second}") from error
             raise
         run_file.save_at_the_end("finished" if loop.finished else "interrupted", loop.state(), loop.done)
     if caught.number is not None and not loop.finished:

@@ -14,19 +14,23 @@ from torch import Tensor, nn
 from elboverse import conformance, environment
 from elboverse.config import ExperimentConfig, TrainingConfig, to_table
 from elboverse.contracts import Data, Model, Penalty, Projection, SamplingFree
-from elboverse.errors import PluginError
+from elboverse.errors import ConfigError, PluginError
 from elboverse.registry import Selection
 from elboverse.seeding import derived_seed
 from elboverse.training.batches import Batches, chunk_length
 from elboverse.training.evaluation import MOST_TRAINING_POINTS, Evaluator, first_points
 from elboverse.training.grouped import build_step, measure_grouping
+from elboverse.training.intake import Intake
 from elboverse.training.loop import Loop, Observer, Plan
-from elboverse.training.pictures import Painter, is_image
+from elboverse.training.pictures import COUNT, Painter, is_image
 from elboverse.training.step import StepSettings
 
 __all__ = ["Experiment", "build_experiment", "describe_components", "selections"]
 
-ROWS_AT_ONCE: Final = 16_384
+MOST_STEPS: Final = 100_000_000
+"""The weight β of each step is worked out beforehand, and a row of each is kept in memory."""
+
+ROWS_AT_ONCE: Final = 8192
 """How many latents, points times samples, go through the decoder together; more leave the processor's cache."""
 
 
@@ -73,9 +77,10 @@ def build_experiment(
     seeds = tuple(range(config.seed, config.seed + training.replicas))
 
     data, train_points, held_out_points = _load(config.dataset, seeds, dtype, device)
+    intake = Intake.of(data, device, dtype)
 
     modules = [_build_model(config.model, data.shape, seed).to(device=device, dtype=dtype) for seed in seeds]
-    probe = first_points(train_points, 2)
+    probe = intake(first_points(train_points, 2))
     latent_dim = conformance.require_model(modules[0], probe[0] if probe.ndim == 3 else probe, _who(config.model))
     models = cast(list[Model], modules)  # as has been checked just now
     constraint: Projection | Penalty | None = None
@@ -93,11 +98,17 @@ def build_experiment(
         batch_size,
         None if sample_shape is None else (*sample_shape, batch_size, latent_dim),
         chunk_length(training.samples, batch_size, latent_dim, item_size),
+        intake,
     )
     total_steps = training.epochs * batches.steps_per_epoch
+    if total_steps > MOST_STEPS:
+        raise ConfigError(
+            f"training.epochs: {training.epochs:,} given, which are {total_steps:,} steps; "
+            f"allowed are at most {MOST_STEPS:,} steps, so give fewer epochs or a larger batch_size"
+        )
     settings = _step_settings(constraint, training)
     replica_group = _replica_group(models, settings, batches, config, replica_group)
-    annealing_steps = total_steps if annealing_steps is None else annealing_steps
+    annealing_steps = total_steps if annealing_steps is None else min(annealing_steps, total_steps)
     betas = conformance.require_betas(config.annealing.build(), annealing_steps, _who(config.annealing))
     plan = Plan(
         total_steps=total_steps,
@@ -106,12 +117,14 @@ def build_experiment(
         record_every=training.record_every,
         betas=np.pad(betas, (0, max(0, total_steps - annealing_steps)), mode="edge")[:total_steps],
     )
-    on_train = Evaluator("train", first_points(train_points, MOST_TRAINING_POINTS), seeds, sample_shape, latent_dim)
+    evaluated = first_points(train_points, MOST_TRAINING_POINTS)
+    on_train = Evaluator("train", evaluated, seeds, sample_shape, latent_dim, intake)
     observers: list[Observer] = [on_train]
     if len(data.held_out):
-        observers.append(Evaluator("held_out", held_out_points, seeds, sample_shape, latent_dim))
+        observers.append(Evaluator("held_out", held_out_points, seeds, sample_shape, latent_dim, intake))
         if is_image(data.shape):
-            observers.append(Painter(held_out_points, data.shape, data.scaling, latent_dim, config.seed))
+            painted = intake(first_points(held_out_points, COUNT))
+            observers.append(Painter(painted, data.shape, data.scaling, latent_dim, config.seed))
     names = models[0].variance_parameters()
     loop = Loop(
         plan,
@@ -141,13 +154,19 @@ def _build_model(selection: Selection, shape: tuple[int, ...], seed: int) -> nn.
     return model
 
 
+def default_samples_at_once(batch_size: int) -> int:
+    """Return how many of the K samples of each point go through the decoder together if a config does not say."""
+    return max(1, ROWS_AT_ONCE // batch_size)
+
+
 def _step_settings(constraint: Projection | Penalty | None, training: TrainingConfig) -> StepSettings:
     return StepSettings(
         constraint=constraint,
         optimal=training.variances == "optimal",
         learning_rate=training.learning_rate,
         variance_learning_rate=training.variance_learning_rate,
-        samples_at_once=training.samples_at_once or max(1, ROWS_AT_ONCE // training.batch_size),
+        samples_at_once=training.samples_at_once or default_samples_at_once(training.batch_size),
+        compile_mode=None if training.compile == "off" else training.compile,
     )
 
 
@@ -193,8 +212,11 @@ def _load(
     shared = all(part is first for part in parts)
 
     def placed(points: list[Tensor]) -> Tensor:
-        moved = [tensor.to(device=device, dtype=dtype) for tensor in (points[:1] if shared else points)]
-        return moved[0].contiguous() if shared else torch.stack(moved)
+        kept = [
+            tensor.to(device=device, dtype=dtype) if tensor.is_floating_point() else tensor  # bytes stay where they are
+            for tensor in (points[:1] if shared else points)
+        ]
+        return kept[0].contiguous() if shared else torch.stack(kept)
 
     return first, placed([part.train for part in parts]), placed([part.held_out for part in parts])
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import attrs
+from typing import TYPE_CHECKING, NamedTuple
 
 from elboverse.identities import LOG_2PI, gaussian_entropy
 
@@ -14,12 +12,12 @@ if TYPE_CHECKING:
 __all__ = ["DiagonalGaussian"]
 
 
-@attrs.frozen(eq=False)
-class DiagonalGaussian:
+class DiagonalGaussian(NamedTuple):
     """The distribution N(mean, diag exp(log_var)) over the last axis.
 
-    A plain pair of tensors with the textbook formulas as methods; models return it from `encode`, `decode` and
-    `prior`. It draws no random numbers: the noise is passed in, so that a training step is a pure function.
+    A pair of tensors, and so a tuple that `torch.func` and `torch.compile` see through, with the textbook formulas as
+    methods; models return it from `encode`, `decode` and `prior`. It draws no random numbers: the noise is passed in,
+    so that a training step is a pure function.
 
     Args:
         mean: μ, shape (*B, D).

@@ -17,6 +17,7 @@ __all__ = [
     "DROP_THRESHOLD",
     "LOG_2PI",
     "LOG_2PI_E",
+    "LOG_VAR_FLOOR",
     "PAPER_THRESHOLD",
     "STANDARD_NORMAL_ENTROPY",
     "decoder_residual",
@@ -40,6 +41,11 @@ PAPER_THRESHOLD: Final = 1.0
 
 DROP_THRESHOLD: Final = STANDARD_NORMAL_ENTROPY - PAPER_THRESHOLD
 """0.4189 nats: the entropy drop below which a latent is called collapsed; the paper's threshold where α = 1."""
+
+LOG_VAR_FLOOR: Final = -23.0
+"""The decoder's ln σ² is held at this or above, learned or in closed form: σ = 1e-5. Data on a lower-dimensional
+manifold would otherwise drive it to minus infinity, where the ELBO is unbounded and no number means anything. A
+prior's ln α² in closed form, which falls without end for a collapsed latent of VAE-2, is held there too."""
 
 # `Any` stands for one array type throughout a call: numpy.ndarray, torch.Tensor or float.
 Array = Any

@@ -5,19 +5,20 @@ from __future__ import annotations
 import importlib
 import os
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 import attrs
 import pluggy
 
-from elboverse.errors import PluginError, UnknownNameError, nearest
+from elboverse.errors import ElboverseError, PluginError, UnknownNameError, nearest
 from elboverse.hookspecs import HOOKS, PROJECT, Component, HookSpecs
 
-__all__ = ["Plugin", "Registered", "Registry", "Selection", "discover", "normalised"]
+__all__ = ["Plugin", "Registered", "Registry", "Selection", "attributed", "discover", "normalised"]
 
 BUILT_IN = "elboverse.builtin"
 LOAD_VARIABLE = "ELBOVERSE_LOAD_PLUGINS"
@@ -27,6 +28,9 @@ STRICT_VARIABLE = "ELBOVERSE_STRICT_PLUGINS"
 FOUND_IN = {
     ("dataset", "mnist"): "elboverse-images",
     ("dataset", "fashionmnist"): "elboverse-images",
+    ("dataset", "celeba"): "elboverse-images",
+    ("dataset", "imagefolder"): "elboverse-images",
+    ("dataset", "susy"): "elboverse-susy",
 }
 """What distributions of the project's own provide: (kind, normalised name) → distribution."""
 
@@ -65,6 +69,13 @@ class Registered:
     def name(self) -> str:
         """The component's name as its plugin spells it."""
         return self.component.name
+
+    @property
+    def origin(self) -> tuple[str, str]:
+        """The module of what builds the component, and its name there."""
+        build = self.component.build
+        module, _, name = build.partition(":") if isinstance(build, str) else (build.__module__, "", build.__qualname__)
+        return module, name
 
     def config_class(self) -> type[Any]:
         """Return the attrs class of the component's options, importing it if need be.
@@ -112,6 +123,64 @@ class Selection:
     def build(self, *arguments: Any) -> Any:
         """Make the component; the arguments are those of its kind (see `hookspecs.Component`)."""
         return self.registered.build(self.options, *arguments)
+
+
+@contextmanager
+def attributed(selections: Sequence[Selection]) -> Iterator[None]:
+    """Turn what a component's code raises into a `PluginError` that names component and plugin and shows its frames.
+
+    What is raised on purpose, as an `ElboverseError`, passes, and so does what no component's code has part in.
+
+    Args:
+        selections: the components that are at work.
+
+    Raises:
+        PluginError: a component raised anything else.
+    """
+    try:
+        yield
+    except ElboverseError:
+        raise
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+        frames = list(traceback.walk_tb(error.__traceback__))
+        culprit = _culprit([frame for frame, _ in reversed(frames)], selections)
+        if culprit is None:
+            raise
+        shown = [one for one in frames if one is frames[-1] or any(_in_package(one[0], own) for own in selections)]
+        trace = _listed(traceback.StackSummary.extract(shown))
+        raise PluginError(
+            f"{culprit.registered.kind} {culprit.name!r} of plugin {culprit.registered.plugin} failed: "
+            f"{type(error).__name__}: {error}\n{trace}"
+        ) from error
+
+
+def _culprit(frames: Sequence[FrameType], selections: Sequence[Selection]) -> Selection | None:
+    """Return the component whose code the first frame belongs to: the very thing, else its module, else its package."""
+    for belongs in (_in_object, _in_module, _in_package):
+        for frame in frames:
+            for selection in selections:
+                if belongs(frame, selection):
+                    return selection
+    return None
+
+
+def _in_object(frame: FrameType, selection: Selection) -> bool:
+    name = frame.f_code.co_qualname.partition(".")[0]
+    return (_module_of(frame), name) == selection.registered.origin
+
+
+def _in_module(frame: FrameType, selection: Selection) -> bool:
+    return _module_of(frame) == selection.registered.origin[0]
+
+
+def _in_package(frame: FrameType, selection: Selection) -> bool:
+    home = selection.registered.origin[0]
+    package = BUILT_IN if home.startswith(f"{BUILT_IN}.") else home.partition(".")[0]
+    return f"{_module_of(frame)}.".startswith(f"{package}.")
+
+
+def _module_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__"))
 
 
 def normalised(name: str) -> str:
@@ -271,5 +340,8 @@ def _assembled(offers: Iterable[tuple[Plugin, list[tuple[str, Component]]]]) -> 
 def _frames(error: BaseException) -> str:
     """Return where an error arose in a plugin's own files, without our frames and those of Python's import system."""
     ours = (__file__, "<frozen importlib", str(Path(importlib.__file__).parent))
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
+    return _listed(frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours))
+
+
+def _listed(frames: Iterable[traceback.FrameSummary]) -> str:
     return "\n".join(f"    {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames)

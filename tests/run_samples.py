@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,3 +87,10 @@ def forged(path: Path) -> Iterator[h5py.File]:
     with h5py.File(path, "r+", libver=("earliest", "v110")) as file:
         yield file
     reseal(path)
+
+
+def replace_document(file: h5py.File, name: str, document: object) -> None:
+    """Put another document in place of one of a `forged` file."""
+    del file[f"documents/{name}"]
+    text = np.frombuffer(json.dumps(document).encode(), np.uint8)
+    file.create_dataset(f"documents/{name}", data=text, chunks=True, fletcher32=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from elboverse import __version__
 from elboverse.cli import COMMANDS, main
 from elboverse.config import named_configs
 from elboverse.hookspecs import HOOKS
+from elboverse.runfile import Run
 
 
 def exit_code(*arguments: str) -> int:
@@ -174,3 +177,34 @@ def test_quiet_training_prints_nothing(capsys: pytest.CaptureFixture[str], tmp_p
     settings = ["training.epochs=1", "dataset.points=100", "training.batch_size=50", "training.device=cpu"]
     arguments = [part for setting in settings for part in ("--set", setting)]
     assert output(capsys, "train", "--quiet", "--out", str(tmp_path / "run"), *arguments) == ""
+
+
+SMALL = ("--set", "dataset.points=200", "--set", "training.epochs=1", "--set", "training.batch_size=50", "-q")
+
+
+def test_seeds_train_one_replica_for_each(tmp_path: Path) -> None:
+    main(["train", "circle", *SMALL, "--seeds", "3..5", "--out", str(tmp_path / "run")])
+    run = Run.open(tmp_path / "run" / "run.h5")
+    assert run.replicas == 3
+    assert run.config["seed"] == 3
+
+
+def test_replicas_are_short_for_their_setting(tmp_path: Path) -> None:
+    main(["train", "circle", *SMALL, "--replicas", "2", "--out", str(tmp_path / "run")])
+    assert Run.open(tmp_path / "run" / "run.h5").config["training"]["replicas"] == 2
+
+
+@pytest.mark.parametrize("seeds", ["5..3", "1", "a..b", "1..", "-1..2"])
+def test_seeds_that_are_no_range_are_refused_with_an_example(capsys: pytest.CaptureFixture[str], seeds: str) -> None:
+    assert exit_code("train", "circle", "--seeds", seeds) == 2
+    assert "such as 0..99" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_output_is_told_in_a_sentence() -> None:
+    command = [sys.executable, "-m", "elboverse", "config", "show", "circle"]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "No space left on device" in ended.stderr

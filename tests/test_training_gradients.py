@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from elboverse.builtin.models.vae3 import VAE3
 from elboverse.contracts import SamplingFree
 from elboverse.elbo import closed_form, moments, terms_of
 from elboverse.gaussian import DiagonalGaussian
+from elboverse.training.grouped import build_step
 from elboverse.training.replicated import ReplicatedStep
-from elboverse.training.step import SingleStep, StepSettings
+from elboverse.training.step import SingleStep, Step, StepSettings
 
 D, H, BATCH, SAMPLES = 4, 3, 6, 5
 BETA = torch.tensor(0.7, dtype=torch.float64)
@@ -154,3 +156,22 @@ def test_a_model_that_needs_samples_is_refused_without_noise() -> None:
     model = random_model("vae-1")
     with pytest.raises(ValueError, match="noise of shape"):
         SingleStep(model, StepSettings())._gradients(normal(1, BATCH, D), None, BETA)
+
+
+@pytest.mark.skipif(
+    shutil.which("c++") is None and shutil.which("g++") is None, reason="torch.compile needs a C++ compiler"
+)
+@pytest.mark.filterwarnings("ignore")  # torch.compile's own, on whatever it finds on a machine
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_compiled_functions_give_the_same_numbers(replicas: int) -> None:
+    def build(mode: str | None) -> Step:
+        models = [build_model("vae-3", 5, seed=seed, latent_dim=2) for seed in range(replicas)]
+        return build_step(models, StepSettings(compile_mode=mode), replicas)
+
+    lead = (replicas,) if replicas > 1 else ()
+    x, noise, beta = normal(0, *lead, 12, 5), normal(1, *lead, 12, 2), torch.ones(()).double()
+    eager, compiled = build(None), build("default")
+    for _ in range(3):
+        torch.testing.assert_close(compiled(x, noise, beta), eager(x, noise, beta), rtol=1e-9, atol=1e-12)
+    for path, tensor in eager.tensors().items():
+        torch.testing.assert_close(compiled.tensors()[path], tensor, rtol=1e-9, atol=1e-12)

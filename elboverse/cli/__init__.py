@@ -7,6 +7,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
@@ -19,7 +20,10 @@ __all__ = ["cli", "main"]
 COMMANDS = {
     "analyze": ("elboverse.cli.analyze:analyze", "Analyse a finished or running run from its run.h5."),
     "config": ("elboverse.cli.config:config", "List, show and check configs."),
+    "data": ("elboverse.cli.data:data", "List, describe, fetch and preview data; clean its caches."),
+    "export": ("elboverse.cli.export:export", "Write the numbers of a run as CSV, Parquet, npz or for TensorBoard."),
     "plugins": ("elboverse.cli.plugins:plugins", "List plugins and the components that they offer."),
+    "report": ("elboverse.cli.report:report", "Write a page about a run, with all its figures inside."),
     "train": ("elboverse.cli.train:train", "Train a model and write its run.h5."),
 }
 
@@ -73,6 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(128 + (signal.SIGINT if interruption is None else interruption.signal_number))
     except BrokenPipeError:
         sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        if error.filename is not None:  # a file of ours: a defect, not a full output
+            raise
+        click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
+        sys.exit(1)
 
 
 def _show_warning(
@@ -84,7 +93,7 @@ def _show_warning(
     line: Any = None,
 ) -> None:
     """Show a warning of elboverse as one plain line, others as Python does."""
-    if issubclass(category, RuntimeWarning) and "elboverse" in filename:
+    if issubclass(category, RuntimeWarning) and Path(filename).is_relative_to(Path(__file__).parents[1]):
         click.echo(f"Warning: {message}", err=True)
     else:
         click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -36,6 +37,13 @@ __all__ = ["train"]
 )
 @click.option("--overwrite", is_flag=True, help="Replace a run.h5 that is in that folder already.")
 @click.option(
+    "--replicas",
+    type=click.IntRange(1),
+    metavar="R",
+    help="Train R copies side by side, with seeds s, s+1, …; short for --set training.replicas=R.",
+)
+@click.option("--seeds", metavar="A..B", help="Train one copy for each seed from A to B, such as 0..99.")
+@click.option(
     "--resume",
     "resumed",
     type=click.Path(path_type=Path),
@@ -53,6 +61,8 @@ def train(
     config: str | None,
     overrides: tuple[str, ...],
     out: Path | None,
+    replicas: int | None,
+    seeds: str | None,
     resumed: Path | None,
     like: Path | None,
     *,
@@ -65,7 +75,8 @@ def train(
     """
     console = Console(quiet=quiet, highlight=False)
     if resumed is not None:
-        if config is not None or out is not None or like is not None or overwrite:
+        copies = replicas is not None or seeds is not None
+        if config is not None or out is not None or like is not None or overwrite or copies:
             raise click.UsageError("--resume takes the run's own config and folder; only --set training.epochs=N fits.")
         from elboverse.execution import resume  # torch is needed from here on
 
@@ -74,32 +85,47 @@ def train(
         return
     if like is not None and config is not None:
         raise click.UsageError("--like takes the config of an earlier run; give it or CONFIG, not both.")
-    resolved = load(_config_of(like) if like is not None else config, overrides)
+    earlier = None if like is None else _opened(like)
+    overrides = (*overrides, *_copies(replicas, seeds))
+    resolved = load(config if earlier is None else earlier.config, overrides)
     console.print(_headline(resolved), soft_wrap=True)
 
     from elboverse.execution import train as train_config  # torch is needed from here on
 
-    if like is not None:
-        _print_differences(like, resolved, console)
-    _summarise(train_config(resolved, out=out, overwrite=overwrite, console=console), console)
+    if earlier is not None:
+        _print_differences(earlier, resolved, console)
+    _summarise(train_config(resolved, out=out, overwrite=overwrite, console=console, like=earlier), console)
 
 
-def _config_of(path: Path) -> dict[str, Any]:
+def _copies(replicas: int | None, seeds: str | None) -> list[str]:
+    """Return the overrides that `--replicas` or `--seeds` stand for."""
+    if seeds is None:
+        return [] if replicas is None else [f"training.replicas={replicas}"]
+    if replicas is not None:
+        raise click.UsageError("--seeds says how many replicas there are; give it or --replicas, not both.")
+    found = re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", seeds.strip())
+    first, last = (int(part) for part in found.groups()) if found else (1, 0)
+    if last < first:
+        raise click.UsageError(f"--seeds {seeds}: give a first and a last seed, such as 0..99")
+    return [f"seed={first}", f"training.replicas={last - first + 1}"]
+
+
+def _opened(path: Path) -> Run:
+    """Return a run, closed: what it says of its circumstances stays readable."""
     with Run.open(path) as run:
-        return run.config
+        return run
 
 
-def _print_differences(path: Path, config: ExperimentConfig, console: Console) -> None:
+def _print_differences(run: Run, config: ExperimentConfig, console: Console) -> None:
     from elboverse.execution import differences  # torch is needed from here on
 
-    with Run.open(path) as run:
-        found = differences(run, config)
+    found = differences(run, config)
     if found:
-        console.print(f"Not as in {path}, so the numbers may differ:", soft_wrap=True)
+        console.print(f"Not as in {run.path}, so the numbers may differ:", soft_wrap=True)
         for difference in found:
             console.print(f"  {difference}", soft_wrap=True)
     else:
-        console.print(f"Versions, device and plugins are those of {path}.", soft_wrap=True)
+        console.print(f"Versions, device and plugins are those of {run.path}.", soft_wrap=True)
 
 
 def _headline(config: ExperimentConfig) -> str:
@@ -112,6 +138,8 @@ def _headline(config: ExperimentConfig) -> str:
 
 
 def _summarise(run: Run, console: Console) -> None:
+    from elboverse.sinks.floor import is_at_floor  # torch is loaded by now, but not at start-up
+
     table = Table(title=None, box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
@@ -136,6 +164,11 @@ def _summarise(run: Run, console: Console) -> None:
     truth = run.data.get("held_out_log_likelihood")
     if truth is not None:
         table.add_row("true log-likelihood, held out", f"{truth:.4f}", "nats, of the generating density")
+    decoder_log_var = run.series("decoder_log_var")[-1]
+    low = is_at_floor(decoder_log_var)
+    if low.any():
+        of = f", {low.sum()} of {run.replicas} replicas" if run.replicas > 1 else ""
+        table.add_row("decoder ln σ²", f"{decoder_log_var.min():.4f}", f"held at its floor{of}")
     split = "held_out" if "held_out" in run.splits else "train"
     drop = run.evaluation(split, "entropy_drop")[-1]
     active = np.median((drop >= identities.DROP_THRESHOLD).sum(-1))

@@ -6,8 +6,9 @@ for. Neither needs torch.
 
 from __future__ import annotations
 
+from elboverse.runfile.lock import WriterLock
 from elboverse.runfile.reader import Run
 from elboverse.runfile.schema import FORMAT_VERSION
 from elboverse.runfile.writer import RunWriter
 
-__all__ = ["FORMAT_VERSION", "Run", "RunWriter"]
+__all__ = ["FORMAT_VERSION", "Run", "RunWriter", "WriterLock"]

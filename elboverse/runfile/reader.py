@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
@@ -15,6 +16,9 @@ from elboverse.runfile import documents, schema
 from elboverse.runfile.hdf5 import Container, Stored
 
 Values = NDArray[Any]
+
+_VALUES_AT_ONCE: Final = 1 << 22
+"""How many values of a series are in memory while another is derived from it."""
 
 _FOLDERS: Final = ("documents", "trajectory", "evaluation", "checkpoint")
 
@@ -51,8 +55,15 @@ class Table:
             raise AnalysisError(
                 f"{self.where}: no series {name!r}{f' ({hint})' if hint else ''}; known: {', '.join(self.names)}"
             )
+        at_once = max(1, _VALUES_AT_ONCE // max(math.prod(stored.shape[1:]) for stored in self.series.values()))
+        starts = range(0, max(1, len(self.step)), at_once)
+        return np.concatenate([self._float64(name, slice(start, start + at_once), replica) for start in starts])
+
+    def _float64(self, name: str, rows: slice, replica: int | None) -> Values:
+        if name in self.series:
+            return self.series[name].read(rows if replica is None else (rows, replica)).astype(np.float64)
         function, arguments = schema.DERIVED[name]
-        derived: Values = function(*(self.read(argument, replica).astype(np.float64) for argument in arguments))
+        derived: Values = function(*(self._float64(argument, rows, replica) for argument in arguments))
         return derived
 
 

@@ -112,6 +112,7 @@ class RunWriter:
         *,
         documents: Mapping[str, Any] | None = None,
         minimum_interval: float = MINIMUM_INTERVAL,
+        lock: WriterLock | None = None,
     ) -> RunWriter:
         """Return a writer that appends to an existing run file.
 
@@ -119,6 +120,7 @@ class RunWriter:
             path: of the run file.
             documents: those that replace the stored ones; all others are kept.
             minimum_interval: as of the class.
+            lock: as of the class; `resume` closes it if it raises.
 
         Raises:
             RunFileError: there is no such file, it is damaged, or another process writes to it.
@@ -126,7 +128,7 @@ class RunWriter:
         path = Path(path).absolute()
         if not path.is_file():
             raise RunFileError(f"{path}: no such file, so nothing to resume; name the run.h5 of a run")
-        lock = WriterLock(path)  # from here on, no other process changes the file
+        lock = lock or WriterLock(path)  # from here on, no other process changes the file
         try:
             with Run.open(path) as run:
                 writer = cls(
@@ -199,11 +201,16 @@ class RunWriter:
         evaluated.epoch.append(np.array([epoch]))
         self._evaluations[split] = evaluated
 
-    def truncate(self, step: int) -> None:
-        """Drop all rows and evaluations of later steps than `step`, to go on from a checkpoint taken there."""
+    def truncate(self, step: int, evaluation_step: int | None = None) -> None:
+        """Drop what is to be recorded anew, to go on from a checkpoint.
+
+        Args:
+            step: rows of later steps are dropped.
+            evaluation_step: evaluations after more steps are dropped; `step` by default.
+        """
         self._trajectory.truncate(step)
         for evaluated in self._evaluations.values():
-            evaluated.truncate(step)
+            evaluated.truncate(step if evaluation_step is None else evaluation_step)
         self._evaluations = {split: kept for split, kept in self._evaluations.items() if len(kept.epoch.values)}
 
     def snapshot_due(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from typing import Final
 
 import numpy as np
@@ -21,7 +22,8 @@ class ProgressSink:
     """Shows ELBO, entropy sum, their gap in %, the active latents, steps per second and the time left.
 
     For replicas, the numbers are medians over them. A latent counts as active while its entropy drop is at least
-    `identities.DROP_THRESHOLD`.
+    `identities.DROP_THRESHOLD`. Where nothing can be shown any more, on a full disk say or with the reader of a pipe
+    gone, training goes on unseen.
 
     Args:
         console: where to; it knows whether it is a terminal.
@@ -36,6 +38,7 @@ class ProgressSink:
         self._first = self._done = done
         self._text = ""
         self._held_out = ""
+        self._ended = False
         self._progress: Progress | None = None
         if console.is_terminal:
             self._progress = Progress(
@@ -51,16 +54,23 @@ class ProgressSink:
 
     def receive(self, record: Record) -> None:
         """Take one record; pictures are not shown."""
+        if self._ended:
+            return
         if isinstance(record, Rows):
             self._done = int(record.step[-1]) + 1
             self._text = _describe(record)
-            self._show()
+            try:
+                self._show()
+            except (OSError, SystemExit) as error:  # rich makes the latter of a pipe that nobody reads any more
+                self._ended = True
+                reason = error.strerror if isinstance(error, OSError) else "nobody reads it any more"
+                warnings.warn(f"progress cannot be shown: {reason}. Training goes on.", RuntimeWarning, stacklevel=2)
         elif isinstance(record, Evaluation) and record.split == "held_out":
             self._held_out = f"held-out {np.median(record.scalars['elbo']):.3f}"
 
     def close(self) -> None:
         """Take the display down."""
-        if self._progress is not None:
+        if self._progress is not None and not self._ended:
             self._progress.stop()
 
     def _show(self) -> None:

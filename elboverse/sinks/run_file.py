@@ -23,11 +23,13 @@ class RunFileSink:
 
     Args:
         writer: of the run's file.
+        saved: after how many updates the file was saved that is there already; None if there is none of this run.
     """
 
-    def __init__(self, writer: RunWriter) -> None:
+    def __init__(self, writer: RunWriter, saved: int | None = None) -> None:
         self._writer = writer
         self._failing = False
+        self._saved = saved
 
     def receive(self, record: Record) -> None:
         """Take one record; pictures are not kept."""
@@ -40,8 +42,8 @@ class RunFileSink:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for a snapshot."""
-        return self._writer.snapshot_due()
+        """Whether it is time for a snapshot: at once where there is none of this run yet, then on a clock."""
+        return self._writer.snapshot_due() or (self._saved is None and not self._failing)
 
     def save_on_the_way(self, state: Mapping[str, npt.NDArray[Any]], done: int) -> None:
         """Save a snapshot; a failure is a warning, the first time."""
@@ -49,10 +51,10 @@ class RunFileSink:
             self._writer.snapshot("running", state, done)
         except RunFileError as error:
             if not self._failing:
-                warnings.warn(f"{error} Training goes on; saving is tried again later.", RuntimeWarning, stacklevel=2)
+                warnings.warn(f"{error}. Training goes on, and saving is tried again.", RuntimeWarning, stacklevel=2)
             self._failing = True
         else:
-            self._failing = False
+            self._failing, self._saved = False, done
 
     def save_at_the_end(self, status: str, state: Mapping[str, npt.NDArray[Any]], done: int) -> None:
         """Save the last snapshot of this process.
@@ -63,9 +65,20 @@ class RunFileSink:
             done: number of updates done.
 
         Raises:
-            RunFileError: it could not be saved.
+            RunFileError: it could not be saved. The message says what is on the disk and what is lost.
         """
-        self._writer.snapshot(status, state, done)
+        try:
+            self._writer.snapshot(status, state, done)
+        except RunFileError as error:
+            if self._saved is None or not self._writer.path.is_file():
+                raise RunFileError(
+                    f"{error}. Nothing of this run is on the disk; its {done:,} steps are lost"
+                ) from error
+            raise RunFileError(
+                f"{error}. On the disk are the first {self._saved:,} steps; the {done - self._saved:,} after them are "
+                f"lost. Once the file can be written, repeat them:\n  elboverse train --resume {self._writer.path}"
+            ) from error
+        self._saved = done
 
     def close(self) -> None:
         """Release the run's lock."""

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import io
 import math
-import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.event_pb2 import SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.plugins.custom_scalar import layout_pb2, metadata
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from elboverse import identities
+from elboverse.sinks.event_file import EventFile
 from elboverse.training.records import Evaluation, Pictures, Record, Rows
 
 __all__ = ["TensorBoardSink"]
 
+MOST_EVENTS: Final = 300
 MOST_VALUES: Final = 20_000
-"""About how many scalars a run writes from its rows: TensorBoard shows no more points, and each costs time."""
+"""About how many rows, and scalars in them, a run writes at most: enough for a smooth curve, and each costs time."""
 
 MOST_LATENTS: Final = 64
 
@@ -33,7 +35,8 @@ MOST_LATENTS: Final = 64
 class TensorBoardSink:
     """Writes one event per shown step, with all its scalars.
 
-    For replicas, the scalars are those of the first one.
+    For replicas, the scalars are those of the first one. Where the log cannot be written, on a full disk say, it ends
+    with a warning and training goes on: all numbers are in the run file.
 
     Args:
         folder: where the event file goes.
@@ -44,30 +47,59 @@ class TensorBoardSink:
     """
 
     def __init__(self, folder: Path, total_steps: int, latent_dim: int, done: int = 0) -> None:
-        if done == 0:
-            for stale in folder.glob("events.out.tfevents.*"):
-                stale.unlink()
+        self._folder = folder
         self._latents = min(latent_dim, MOST_LATENTS)
         values = 6 + 2 * self._latents
-        self._stride = max(1, math.ceil(total_steps * values / MOST_VALUES))
-        self._writer = EventFileWriter(str(folder))
-        if done:
-            session = SessionLog(status=SessionLog.START)
-            self._writer.add_event(Event(wall_time=time.time(), step=done, session_log=session))
-        self._write(done, [], summary=_layout(self._latents))
+        self._stride = max(1, math.ceil(total_steps / MOST_EVENTS), math.ceil(total_steps * values / MOST_VALUES))
+        self._file: EventFile | None = None
+        self._attempt(lambda: self._start(done))
 
     def receive(self, record: Record) -> None:
         """Take one record."""
+        if self._file is None:
+            return
+        self._attempt(lambda: self._take(record))
+
+    def close(self) -> None:
+        """Write what is left and close the event file."""
+        if self._file is not None:
+            self._attempt(self._file.close)
+
+    def _attempt(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            self._file = None
+            warnings.warn(
+                f"{self._folder}: cannot be written: {error.strerror or error}. TensorBoard's log ends here; "
+                "training goes on, and run.h5 will hold everything.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+    def _take(self, record: Record) -> None:
         if isinstance(record, Rows):
             self._rows(record)
         elif isinstance(record, Evaluation):
             self._evaluation(record)
         else:
             self._pictures(record)
+        self._flush()
 
-    def close(self) -> None:
-        """Write what is left and close the event file."""
-        self._writer.close()
+    def _flush(self) -> None:
+        # Before each snapshot of the run: from there on, a resumed run writes anew what a killed process lost.
+        if self._file is not None:
+            self._file.flush()
+
+    def _start(self, done: int) -> None:
+        if done == 0:
+            for stale in self._folder.glob("events.out.tfevents.*"):
+                stale.unlink()
+        self._file = EventFile(self._folder)
+        if done:
+            self._file.write(step=done, session_log=SessionLog(status=SessionLog.START))
+        self._write(done, [], summary=_layout(self._latents))
+        self._flush()
 
     def _rows(self, rows: Rows) -> None:
         scalars = {name: values[:, 0] for name, values in rows.scalars.items()}
@@ -114,7 +146,8 @@ class TensorBoardSink:
     def _write(self, step: int, values: list[tuple[str, Any]], summary: Any = None) -> None:
         if summary is None:
             summary = Summary(value=[Summary.Value(tag=tag, simple_value=float(value)) for tag, value in values])
-        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+        if self._file is not None:
+            self._file.write(step=step, summary=summary)
 
 
 def _latent(index: int) -> str:

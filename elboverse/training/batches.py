@@ -10,6 +10,7 @@ from torch import Tensor
 
 from elboverse.errors import ConfigError
 from elboverse.seeding import generator
+from elboverse.training.intake import Intake
 
 __all__ = ["Batches", "Chunk", "chunk_length"]
 
@@ -62,6 +63,7 @@ class Batches:
         batch_size: B, at most N.
         noise_shape: (B, H) or (K, B, H); None if the model needs no noise.
         chunk: steps whose noise is drawn at once; see `chunk_length`.
+        intake: the way of the points to the model; they are used as they are if there is none.
 
     Raises:
         ConfigError: the batch is larger than the data.
@@ -74,6 +76,7 @@ class Batches:
         batch_size: int,
         noise_shape: tuple[int, ...] | None,
         chunk: int,
+        intake: Intake | None = None,
     ) -> None:
         self.points = train.shape[-2]
         if batch_size > self.points:
@@ -88,6 +91,7 @@ class Batches:
         self._seeds = tuple(seeds)
         self._batch_size = batch_size
         self._noise_shape = noise_shape
+        self._intake = Intake(train.device, train.dtype) if intake is None else intake
         self._orders: dict[int, Tensor] = {}
 
     def draw(self, first_step: int, count: int) -> Chunk:
@@ -106,10 +110,22 @@ class Batches:
         """Yield the points of each step, gathered for as many steps at a time as stay in the processor's cache."""
         replicas, dimension = len(self._seeds), self._flat.shape[-1]
         index = torch.cat([self._indices(piece) for piece in self._epoch_pieces(first_step, count)], dim=1)
-        bytes_per_step = replicas * self._batch_size * dimension * self._flat.element_size()
+        bytes_per_step = replicas * self._batch_size * dimension * self._intake.dtype.itemsize
+        step = first_step
         for rows in index.split(max(1, GATHER_BYTES // bytes_per_step) * self._batch_size, dim=1):
-            x = self._flat.index_select(0, rows.reshape(-1)).reshape(replicas, -1, self._batch_size, dimension)
-            yield from x.unbind(1) if replicas > 1 else x[0].unbind(0)
+            x = self._intake(self._flat.index_select(0, rows.reshape(-1)))
+            for batch in x.reshape(replicas, -1, self._batch_size, dimension).unbind(1):
+                augmented = self._augmented(batch, step)
+                yield augmented if replicas > 1 else augmented[0]
+                step += 1
+
+    def _augmented(self, batch: Tensor, step: int) -> Tensor:
+        """Return a step's points, shape (R, B, D), augmented from the stream ``("augmentation", step)``."""
+        augment, device = self._intake.augment, batch.device
+        if augment is None:
+            return batch
+        streams = [generator(seed, "augmentation", step, device=device) for seed in self._seeds]
+        return torch.stack([augment(x, stream) for x, stream in zip(batch, streams, strict=True)])
 
     def _epoch_pieces(self, first_step: int, count: int) -> list[tuple[int, int, int]]:
         """Return (epoch, first batch, end batch) of each epoch that the steps touch."""
@@ -145,9 +161,9 @@ class Batches:
         number, offset = divmod(first_step, self.chunk)
         noise = torch.empty(
             (len(self._seeds), self.chunk, *self._noise_shape),
-            dtype=self._flat.dtype,
-            device=self._flat.device,
+            dtype=self._intake.dtype,
+            device=self._intake.device,
         )
         for replica, seed in enumerate(self._seeds):
-            noise[replica].normal_(generator=generator(seed, "noise", number, device=self._flat.device))
+            noise[replica].normal_(generator=generator(seed, "noise", number, device=self._intake.device))
         return noise[:, offset : offset + count]

@@ -18,18 +18,14 @@ All tensors may have an axis R of replicas in front; see `Functions`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
 
 import attrs
 import torch
 from torch import Tensor
 
-__all__ = ["LOG_VAR_FLOOR", "Functions", "Gradients"]
+from elboverse.identities import LOG_VAR_FLOOR
 
-LOG_VAR_FLOOR: Final = -23.0
-"""The decoder's ln σ² is held at this or above, learned or in closed form: σ = 1e-5. Data on a lower-dimensional
-manifold would otherwise drive it to minus infinity, where the ELBO is unbounded and no number means anything. A
-prior's ln α² in closed form, which falls without end for a collapsed latent of VAE-2, is held there too."""
+__all__ = ["LOG_VAR_FLOOR", "Functions", "Gradients"]
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -37,7 +33,7 @@ class Functions:
     """A model's functions at its present parameters, for one model or for R replicas at once.
 
     Args:
-        encode: x → (ν, ln τ²), both of shape (B, H).
+        encode: x → (ν, ln τ²), shapes (B, H) and what broadcasts to it.
         decode: z → (μ, ln σ²), shapes (*K, B, D) and what broadcasts to it.
         prior_log_var: ln α², shape (H,).
         expected_error: (x, ν, ln τ²) → (E_q (x_d − μ_d)², ln σ²) for a model that needs no samples, else None.
@@ -51,6 +47,20 @@ class Functions:
     expected_error: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None
     penalty: Callable[[], Tensor] | None
     replicated: bool
+
+    def compiled(self, mode: str) -> Functions:
+        """Return the same functions compiled by `torch.compile`, each once for the shapes of a step.
+
+        Args:
+            mode: as of `torch.compile`; ``"reduce-overhead"`` replays CUDA graphs.
+        """
+        expected_error = self.expected_error
+        return attrs.evolve(
+            self,
+            encode=torch.compile(self.encode, mode=mode, dynamic=False),
+            decode=torch.compile(self.decode, mode=mode, dynamic=False),
+            expected_error=expected_error and torch.compile(expected_error, mode=mode, dynamic=False),
+        )
 
 
 @attrs.frozen(eq=False)
@@ -76,12 +86,20 @@ class Gradients:
         optimal_decoder: use the closed-form σ² of the batch, held constant, in place of the model's own.
         optimal_prior: the same for α².
         samples_at_once: how many of the K samples go through the decoder together.
+        compile_mode: how `torch.compile` compiles the functions; None if it does not.
     """
 
     def __init__(
-        self, functions: Functions, *, optimal_decoder: bool, optimal_prior: bool, samples_at_once: int
+        self,
+        functions: Functions,
+        *,
+        optimal_decoder: bool,
+        optimal_prior: bool,
+        samples_at_once: int,
+        compile_mode: str | None,
     ) -> None:
-        self._functions = functions
+        self._functions = functions if compile_mode is None else functions.compiled(compile_mode)
+        self._marks_steps = compile_mode == "reduce-overhead"
         self._optimal_decoder = optimal_decoder
         self._optimal_prior = optimal_prior
         self._samples_at_once = samples_at_once
@@ -96,10 +114,15 @@ class Gradients:
             beta: the KL weight, shape ().
         """
         functions = self._functions
-        mean_node, log_var_node = functions.encode(x)
+        if self._marks_steps:
+            torch.compiler.cudagraph_mark_step_begin()
+        mean_node, narrow = functions.encode(x)
+        if narrow.ndim < mean_node.ndim:  # one for all points, as in the linear VAE
+            narrow = narrow.unsqueeze(-2)
+        log_var_node = narrow.expand_as(mean_node)
         mean, log_var = mean_node.detach(), log_var_node.detach()
         with torch.no_grad():
-            variance = log_var.exp()
+            variance = narrow.detach().exp()
             second_moment = torch.addcmul(variance, mean, mean).mean(-2)
             prior = functions.prior_log_var.detach()
             if self._optimal_prior:
@@ -108,7 +131,7 @@ class Gradients:
             second_moment *= precision
             precision = precision.unsqueeze(-2) * (beta / x.shape[-2])
             grad_mean = mean * precision
-            grad_log_var = (variance * precision - beta / x.shape[-2]).mul_(0.5)
+            grad_log_var = (variance * precision - beta / x.shape[-2]).mul_(0.5).expand_as(mean).contiguous()
         if functions.expected_error is not None:
             error, roots = self._exact(x, mean_node, log_var_node)
         else:

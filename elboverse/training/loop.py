@@ -187,7 +187,9 @@ class Loop:
         self.done = first
         if good:
             self._advance(int(steps[good - 1]) + 1 - first, stoppable=False)
-        return records, self._complaint(int(steps[good]), columns[good], int(steps[good - 1]) if good else None)
+        earlier = (first - 1) // self.plan.record_every * self.plan.record_every  # negative where there is none
+        last_good = int(steps[good - 1]) if good else earlier
+        return records, self._complaint(int(steps[good]), columns[good], last_good)
 
     def _advance(self, count: int, *, stoppable: bool = True) -> tuple[list[int], list[Tensor]]:
         """Do the next steps, which lie in one chunk, and return the recorded ones and their columns on the device."""
@@ -208,7 +210,7 @@ class Loop:
                 break
         return recorded, rows
 
-    def _complaint(self, number: int, columns: npt.NDArray[Any], last_good: int | None) -> NonFiniteError:
+    def _complaint(self, number: int, columns: npt.NDArray[Any], last_good: int) -> NonFiniteError:
         """Return the error for a recorded step with columns (R, 2 + 3H) that are not all finite."""
         replica, column = (int(index) for index in np.argwhere(~np.isfinite(columns))[0])
         width = len(SCALAR_COLUMNS)
@@ -217,7 +219,7 @@ class Loop:
         else:
             kind, latent = divmod(column - width, (columns.shape[-1] - width) // len(LATENT_COLUMNS))
             term = f"{LATENT_COLUMNS[kind]} of latent {latent}"
-        before = "no row of this chunk is good" if last_good is None else f"the last good row is step {last_good}"
+        before = "no row is good" if last_good < 0 else f"the last good row is step {last_good}"
         return NonFiniteError(
             f"step {number}: {term}{self._of_replica(replica)} is {columns[replica, column]}; {before}. "
             f"{self._norms(replica)}. {ADVICE}"

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from elboverse.contracts import Model, Scaling
 from elboverse.seeding import generator
-from elboverse.training.evaluation import evaluating
 from elboverse.training.records import Pictures
 from elboverse.training.step import Step
 
-__all__ = ["Painter", "is_image"]
+__all__ = ["COUNT", "Painter", "is_image"]
 
 COUNT = 16
+"""How many images are drawn of each kind."""
 
 
 def is_image(shape: tuple[int, ...]) -> bool:
@@ -45,7 +45,7 @@ class Painter:
     def evaluate(self, step: Step, done: int, epoch: int) -> Pictures:  # noqa: ARG002 - as of an observer
         """Return the pictures after `done` updates."""
         noise = self._noise.expand(step.replicas, *self._noise.shape)
-        drawn = step.map_models(evaluating(_paint), self._points, noise)[0]
+        drawn = step.map_models(_paint, self._points, noise)[0]
         data, reconstructions, samples = (self._images(part) for part in drawn)
         return Pictures(done, {"data": data, "reconstructions": reconstructions, "samples": samples})
 

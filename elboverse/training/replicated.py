@@ -16,8 +16,6 @@ from elboverse.training.step import (
     Rules,
     Step,
     StepSettings,
-    decode,
-    encode,
     evaluating,
     expected_error,
 )
@@ -52,8 +50,8 @@ class ReplicatedStep(Step):
         fixed_prior = torch.stack([model.prior().log_var.detach() for model in models])
         self._gradients = Gradients(
             Functions(
-                encode=self._lifted(encode),
-                decode=self._lifted(decode),
+                encode=self._lifted(lambda model, x: model.encode(x)),
+                decode=self._lifted(lambda model, z: model.decode(z)),
                 prior_log_var=fixed_prior if prior_name is None else self._parameters[prior_name],
                 expected_error=self._lifted(expected_error) if isinstance(template, SamplingFree) else None,
                 penalty=self._penalty if rules.penalised is not None else None,
@@ -62,6 +60,7 @@ class ReplicatedStep(Step):
             optimal_decoder=rules.optimal_decoder,
             optimal_prior=rules.optimal_prior,
             samples_at_once=settings.samples_at_once,
+            compile_mode=settings.compile_mode,
         )
         self._project()
 

@@ -102,6 +102,7 @@ class StepSettings:
         learning_rate: Adam's, of all parameters but the variances.
         variance_learning_rate: Adam's, of the variances.
         samples_at_once: how many of the K samples go through the decoder together.
+        compile_mode: how `torch.compile` compiles encoder and decoder; None if it does not.
     """
 
     constraint: Projection | Penalty | None = None
@@ -109,6 +110,7 @@ class StepSettings:
     learning_rate: float = 1e-3
     variance_learning_rate: float = 1e-3
     samples_at_once: int = 1
+    compile_mode: str | None = None
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -192,8 +194,8 @@ class SingleStep(Step):
         penalty = rules.penalty
         self._gradients = Gradients(
             Functions(
-                encode=partial(encode, model),
-                decode=partial(decode, model),
+                encode=model.encode,
+                decode=model.decode,
                 prior_log_var=model.prior().log_var,
                 expected_error=partial(expected_error, model) if isinstance(model, SamplingFree) else None,
                 penalty=None if penalty is None or penalised is None else lambda: penalty.penalty(penalised),
@@ -202,6 +204,7 @@ class SingleStep(Step):
             optimal_decoder=rules.optimal_decoder,
             optimal_prior=rules.optimal_prior,
             samples_at_once=settings.samples_at_once,
+            compile_mode=settings.compile_mode,
         )
         self._project()
 
@@ -249,18 +252,6 @@ def evaluating(model: Model) -> Iterator[None]:
         yield
     finally:
         model.train()
-
-
-def encode(model: Model, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ν and ln τ² of q(z|x), both of shape (*B, H)."""
-    encoder = model.encode(x)
-    return encoder.mean, encoder.log_var.expand_as(encoder.mean)
-
-
-def decode(model: Model, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return μ and ln σ² of p(x|z)."""
-    decoder = model.decode(z)
-    return decoder.mean, decoder.log_var
 
 
 def expected_error(model: Model, x: Tensor, mean: Tensor, log_var: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from elboverse.builtin.models.network_vae import NetworkVAE, NetworkVAEOptions
 from elboverse.contracts import VarianceParameters
 from elboverse.gaussian import DiagonalGaussian
+from elboverse.identities import LOG_VAR_FLOOR
 from elboverse.structuring import in_range
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class VAE3Options(NetworkVAEOptions):
 class VAE3(NetworkVAE):
     """p(x|z) = N(μ(z), diag σ²(z)) with ln σ²(z) a second linear output layer beside that of μ, p(z) = N(0, I).
 
+    Where the layer falls below `LOG_VAR_FLOOR`, ln σ²(z) is held there.
+
     Source: Damm et al. 2023, §2 and Theorem 3.
     """
 
@@ -51,7 +54,8 @@ class VAE3(NetworkVAE):
         """Return p(x|z) for latents of shape (*B, H): mean and log-variance of shape (*B, D)."""
         features = self.decoder(z)
         mean = self._output_activation(self.output(features))
-        return DiagonalGaussian(mean, self.log_var_output(features) + self.initial_decoder_log_var)
+        log_var = self.log_var_output(features) + self.initial_decoder_log_var
+        return DiagonalGaussian(mean, log_var.clamp_min(LOG_VAR_FLOOR))
 
     def variance_parameters(self) -> VarianceParameters:
         """Return that the parameters of the output layer for ln σ²(z) shape a variance."""
