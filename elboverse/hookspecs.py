@@ -40,7 +40,8 @@ class Component:
         config: the attrs class of its options, or its import path ``"package.module:Class"``.
         build: what makes it, or its import path. It is called with the structured options first, then by kind:
             model ``(options, data_shape)``, network ``(options, data_shape, latent_dim)``, dataset
-            ``(options, seed)``, constraint and annealing ``(options)``, analysis ``(options, run)``.
+            ``(options, seed)``, constraint and annealing ``(options)``, analysis ``(options, run)``, or
+            ``(options, runs)`` with a tuple of runs if its options class has ``several_runs = True``.
         summary: one line for ``elboverse plugins``.
     """
 

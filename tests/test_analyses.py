@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from synthetic_runs import DIMENSION, LOG_LIKELIHOOD, write_run
 
-from elboverse import identities
+from elboverse.builtin.analyses import ANALYSES as COMPONENTS
 from elboverse.builtin.analyses import bounds, collapse, stationarity, style
 from elboverse.builtin.analyses.curves import envelope, moving_average, robust_limits
 from elboverse.contracts import Result
@@ -28,9 +28,10 @@ ANALYSES = {
 }
 
 
-def analyse(name: str, path: Path, **options: Any) -> Result:
+def analyse(name: str, *paths: Path, **options: Any) -> Result:
     config, build = ANALYSES[name]
-    return build(config(**options), Run.open(path))
+    runs = tuple(Run.open(path) for path in paths)
+    return build(config(**options), runs if getattr(config, "several_runs", False) else runs[0])
 
 
 def notes(result: Result) -> str:
@@ -89,98 +90,6 @@ def test_robust_limits_of_a_constant_have_a_positive_height() -> None:
 
 def test_robust_limits_need_a_finite_value() -> None:
     assert robust_limits([(np.arange(2), np.full(2, np.nan))], start=0) is None
-
-
-# Collapse
-
-
-def test_collapse_tabulates_the_last_held_out_evaluation_by_falling_entropy_drop(tmp_path: Path) -> None:
-    path = write_run(tmp_path / "run.h5", latent_dim=5, active=2)
-    run = Run.open(path)
-    result = analyse("collapse", path)
-    drop = run.evaluation("held_out", "entropy_drop", 0)[-1]
-    latents = [row[0] for row in result.rows]
-    assert latents == sorted(range(5), key=lambda h: -drop[h])
-    for latent, encoder, prior, entropy_drop, kl, variance, by_threshold, by_drop in result.rows:
-        assert encoder == run.evaluation("held_out", "encoder_entropy", 0)[-1, latent]
-        assert prior == pytest.approx(identities.STANDARD_NORMAL_ENTROPY, abs=1e-12)
-        assert entropy_drop == pytest.approx(drop[latent], abs=1e-12)
-        assert kl == run.evaluation("held_out", "kl", 0)[-1, latent]
-        assert variance == run.evaluation("held_out", "mean_variance", 0)[-1, latent]
-        assert (by_threshold, by_drop) == (("active", "active") if latent in {0, 3} else ("collapsed", "collapsed"))
-    assert "10,000 held-out points after 400 steps" in result.title
-    assert "encoder entropy < 1 (the paper's criterion): 2 of 5" in notes(result)
-
-
-@pytest.mark.parametrize("threshold", [-0.9, 0.0, 0.95, 1.0, 1.5])
-def test_collapse_counts_by_the_threshold_it_is_given(tmp_path: Path, threshold: float) -> None:
-    path = write_run(tmp_path / "run.h5", latent_dim=6, active=3)
-    entropies = Run.open(path).evaluation("held_out", "encoder_entropy", 0)[-1]
-    data = analyse("collapse", path, threshold=threshold).data["replicas"][0]
-    assert data["active_by_threshold"] == (entropies < threshold).sum()
-    assert data["active_by_drop"] == 3
-
-
-def test_collapse_names_the_latents_on_which_the_criteria_disagree(tmp_path: Path) -> None:
-    path = write_run(tmp_path / "run.h5", latent_dim=4, active=2)
-    assert "disagree" not in notes(analyse("collapse", path))
-    assert "disagree on latents 0 and 3." in notes(analyse("collapse", path, threshold=-5.0))
-    assert "disagree on latent 3." in notes(analyse("collapse", path, drop_threshold=1.0))
-
-
-def test_collapse_warns_of_the_absolute_threshold_where_the_prior_variance_is_learned(tmp_path: Path) -> None:
-    learned = analyse("collapse", write_run(tmp_path / "learned.h5", prior_log_var=-2.0))
-    assert "go by the entropy drop" in notes(learned)
-    assert learned.data["replicas"][0]["active_by_threshold"] == 4
-    assert learned.data["replicas"][0]["active_by_drop"] == 2
-    standard = analyse("collapse", write_run(tmp_path / "standard.h5"))
-    assert "go by the entropy drop" not in notes(standard)
-    assert "½ ln 2πe = 1.4189" in notes(standard)
-
-
-def test_the_two_default_criteria_agree_for_a_standard_normal_prior(tmp_path: Path) -> None:
-    result = analyse("collapse", write_run(tmp_path / "run.h5", latent_dim=64, active=40))
-    assert all(row[6] == row[7] for row in result.rows)
-
-
-def test_collapse_falls_back_to_training_points_and_says_so(tmp_path: Path) -> None:
-    result = analyse("collapse", write_run(tmp_path / "run.h5", splits=("train",)))
-    assert result.data["source"] == {"split": "train", "step": 400}
-    assert "training points" in result.title
-
-
-@pytest.mark.parametrize("splits", [(), ("train", "held_out")])
-def test_collapse_takes_the_last_recorded_steps_where_only_the_start_was_evaluated(
-    tmp_path: Path, splits: tuple[str, ...]
-) -> None:
-    path = write_run(tmp_path / "run.h5", splits=splits, evaluations=2, evaluate_until=0)
-    result = analyse("collapse", path)
-    assert result.data["source"] == {"split": "trajectory", "step": 399}
-    assert "mean over the last 100 recorded steps up to step 399" in result.title
-    latents = {latent["latent"]: latent for latent in result.data["replicas"][0]["latents"]}
-    recorded = Run.open(path).series("kl", 0)[-100:].astype(np.float64).mean(0)
-    for h in range(4):
-        assert latents[h]["kl"] == pytest.approx(recorded[h], abs=1e-6)
-        assert latents[h]["mean_variance"] is None
-
-
-def test_collapse_summarises_replicas_by_rank(tmp_path: Path) -> None:
-    path = write_run(tmp_path / "run.h5", replicas=4, latent_dim=5, active=2)
-    result = analyse("collapse", path)
-    drops = -np.sort(-Run.open(path).evaluation("held_out", "entropy_drop")[-1], axis=1)
-    assert [row[0] for row in result.rows] == [1, 2, 3, 4, 5]
-    assert [row[2] for row in result.rows] == pytest.approx(list(np.median(drops, axis=0)))
-    assert [row[3] for row in result.rows] == pytest.approx(list(np.quantile(drops, 0.25, axis=0)))
-    assert [row[4] for row in result.rows] == pytest.approx(list(np.quantile(drops, 0.75, axis=0)))
-    assert [row[7] for row in result.rows] == ["4 of 4", "4 of 4", "0 of 4", "0 of 4", "0 of 4"]
-    assert "median 2 of 5; by replica: 2, 2, 2, 2" in notes(result)
-
-
-def test_collapse_shows_the_replica_that_it_is_asked_for(tmp_path: Path) -> None:
-    path = write_run(tmp_path / "run.h5", replicas=3, latent_dim=6, active=2)
-    result = analyse("collapse", path, replica=2)
-    assert [row[0] for row in result.rows][:2] == [2, 5]
-    assert [replica["replica"] for replica in result.data["replicas"]] == [2]
 
 
 # Bounds
@@ -454,3 +363,13 @@ def test_a_spike_of_a_single_step_is_in_the_drawn_line(tmp_path: Path) -> None:
     drawn = next(line for line in difference.get_lines() if line.get_label() == "difference at each step")
     assert 12_345 in drawn.get_xdata()
     assert len(drawn.get_xdata()) <= 2000
+
+
+@pytest.mark.parametrize("name", [component.name for component in COMPONENTS])
+def test_every_analysis_is_documented_with_its_command_and_a_small_picture(name: str) -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    page = (docs / "analyses.md").read_text(encoding="utf-8")
+    section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    assert f"elboverse analyze {name} runs/" in section
+    assert f"(images/{name}.png)" in section
+    assert (docs / "images" / f"{name}.png").stat().st_size < 150_000

@@ -23,7 +23,7 @@ ROWS = (
     {"errors", "identities"},
     {"gaussian"},
     {"contracts"},
-    {"elbo", "seeding"},
+    {"cache", "elbo", "seeding"},
     {"data"},
     {"hookspecs"},
     {"registry"},
@@ -35,6 +35,7 @@ ROWS = (
     {"conformance", "environment", "interrupts"},
     {"experiment"},
     {"execution"},
+    {"trained"},
     {"builtin"},
     {"testing"},
     {"cli"},
@@ -43,8 +44,8 @@ ROWS = (
 """The rooms from the ground floor up: a file imports from its own room and from rows above its own alone."""
 
 OPEN_TO_STRANGERS = {
-    "builtin", "config", "contracts", "data", "elbo", "errors", "gaussian", "hookspecs", "identities", "registry",
-    "runfile", "seeding", "structuring",
+    "builtin", "cache", "config", "contracts", "data", "elbo", "errors", "gaussian", "hookspecs", "identities",
+    "registry", "runfile", "seeding", "structuring", "trained",
 }  # fmt: skip
 """The rooms that a plugin may use; the built-in components use no others."""
 

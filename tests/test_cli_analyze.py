@@ -85,7 +85,8 @@ def test_json_is_all_that_is_printed(elboverse: Callable[..., Ran], run_file: Pa
     figure = run_file.with_name("figure.svg")
     ran = elboverse("analyze", analysis, run_file, "--json", "--figure", figure)
     content = json.loads(ran.out)
-    assert (content["analysis"], content["run"], content["status"]) == (analysis, str(run_file), "finished")
+    described = content["runs"][0] if analysis == "bounds" else content
+    assert (content["analysis"], described["run"], described["status"]) == (analysis, str(run_file), "finished")
     assert content["notes"]
     assert ran.err == f"Figure: {figure}\n"
 
@@ -94,8 +95,9 @@ def test_the_keys_of_collapse_in_json_are_those_documented(elboverse: Callable[.
     content = json.loads(elboverse("analyze", "collapse", run_file, "--json").out)
     assert list(content) == [
         *("analysis", "run", "status", "notes"),
-        *("threshold", "drop_threshold", "ceiling", "source", "latent_dim", "replicas"),
+        *("threshold", "drop_threshold", "ceiling", "source", "latent_dim", "replicas", "criteria"),
     ]
+    assert list(content["criteria"][0]) == [*("criterion", "threshold", "active", "values", "standard_errors", "sweep")]
     assert list(content["replicas"][0]) == [
         *("replica", "active_by_threshold", "active_by_drop", "active_units", "latents")
     ]
@@ -179,7 +181,30 @@ def test_an_unknown_analysis_is_told_with_those_that_exist(elboverse: Callable[.
     ran = elboverse("analyze", "colapse", run_file)
     assert ran.code == 1
     assert "did you mean 'collapse'?" in ran.err
-    assert "bounds, collapse, stationarity" in ran.err
+    assert "Known: bounds, collapse, " in ran.err
+
+
+def test_an_analysis_of_several_runs_takes_several_files(elboverse: Callable[..., Ran], tmp_path: Path) -> None:
+    paths = [write_run(tmp_path / name, seed=seed) for seed, name in enumerate(("a.h5", "b.h5"))]
+    shown = elboverse("analyze", "compare", "--help").out
+    assert "RUN.h5 ..." in shown
+    ran = elboverse("analyze", "compare", *paths)
+    assert ran.code == 0
+    assert re.search(r"^ +a\.h5 .*\n +b\.h5 ", ran.out, re.MULTILINE)
+    content = json.loads(elboverse("analyze", "bounds", *paths, "--json").out)
+    assert content["runs"] == [{"run": str(path), "status": "finished"} for path in paths]
+
+
+def test_an_analysis_of_one_run_refuses_two(elboverse: Callable[..., Ran], run_file: Path) -> None:
+    ran = elboverse("analyze", "collapse", run_file, run_file)
+    assert ran.code == 2
+    assert "unexpected extra argument" in ran.err
+
+
+def test_more_than_one_table_is_printed_with_titles(elboverse: Callable[..., Ran], tmp_path: Path) -> None:
+    paths = [write_run(tmp_path / f"{model}.h5", model=model) for model in ("vae-1", "vae-2")]
+    ran = elboverse("analyze", "compare", *paths)
+    assert re.search(r"^What differs in their configs\n[^|]+ model\.name +vae-1 +vae-2", ran.out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a run", b"\x89HDF\r\n\x1a\n" + bytes(2000)])

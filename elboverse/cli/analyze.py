@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
+from elboverse.cli.figures import check_figure, write_figure
 from elboverse.cli.options import options_of, structured
 from elboverse.cli.tables import print_result
 from elboverse.contracts import Result
@@ -19,13 +20,9 @@ from elboverse.errors import AnalysisError, PluginError
 from elboverse.registry import Registered, Registry, discover
 from elboverse.runfile import Run
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+__all__ = ["analysed", "analyze"]
 
-__all__ = ["analyze"]
-
-_SUFFIXES: Final = (".pdf", ".png", ".svg")
-_OWN: Final = ("as_json", "figure", "help", "json", "run")
+_OWN: Final = ("as_json", "figure", "help", "json", "paths")
 """What no analysis may call an option of its own: the parameters that every command has."""
 
 
@@ -55,12 +52,15 @@ class AnalysisGroup(click.Group):
 
 @click.group(cls=AnalysisGroup, subcommand_metavar="ANALYSIS RUN.h5 [OPTIONS]")
 def analyze() -> None:
-    """Analyse a finished or running run from its run.h5: a table, a figure, JSON."""
+    """Analyse a finished or running run from its run.h5: a table, a figure, JSON.
+
+    Some analyses take several runs.
+    """
 
 
 def _command(registry: Registry, registered: Registered) -> click.Command:
     config = registered.config_class()
-    owner = f"analysis {registered.name!r} of plugin {registered.plugin}"
+    owner = _owner(registered)
     own = options_of(config, owner)
     clashes = sorted({str(option.name) for option in own} & set(_OWN))
     if clashes:
@@ -68,29 +68,38 @@ def _command(registry: Registry, registered: Registered) -> click.Command:
             f"{owner}: an option may not be called {' or '.join(clashes)}; every analysis command has that itself"
         )
 
-    def run_analysis(run: Path, figure: Path | None, as_json: bool, **values: Any) -> None:
+    several = bool(getattr(config, "several_runs", False))
+
+    def run_analysis(paths: Path | tuple[Path, ...], figure: Path | None, as_json: bool, **values: Any) -> None:
         options = structured(registry, config, values)
         if figure is not None:
-            _check_figure(figure)
-        with Run.open(run) as opened:
-            result = registered.build(options, opened)
-            if not isinstance(result, Result):
-                raise PluginError(f"{owner}: build must return a contracts.Result, not {result!r}")
+            check_figure(figure)
+        with ExitStack() as stack:
+            runs = tuple(
+                stack.enter_context(Run.open(path)) for path in (paths if isinstance(paths, tuple) else [paths])
+            )
+            result = analysed(registered, options, runs)
             if figure is not None and result.draw is None:
                 raise AnalysisError(f"--figure: the analysis {registered.name!r} has no figure; leave the option out")
             if as_json:
-                click.echo(_as_json(registered, opened, result, owner))
+                click.echo(_as_json(registered, runs, result))
             else:
                 print_result(result, sys.stdout)
             if figure is not None and result.draw is not None:
-                _write_figure(result.draw, figure)
+                write_figure(result.draw, figure)
                 click.echo(f"Figure: {figure}", err=as_json)
 
     return click.Command(
         registered.name,
         callback=run_analysis,
         params=[
-            click.Argument(["run"], type=click.Path(path_type=Path), metavar="RUN.h5"),
+            click.Argument(
+                ["paths"],
+                type=click.Path(path_type=Path),
+                nargs=-1 if several else 1,
+                required=True,
+                metavar="RUN.h5 ..." if several else "RUN.h5",
+            ),
             *own,
             click.Option(
                 ["--figure"],
@@ -104,40 +113,37 @@ def _command(registry: Registry, registered: Registered) -> click.Command:
     )
 
 
-def _check_figure(path: Path) -> None:
-    if path.suffix.lower() not in _SUFFIXES:
-        raise AnalysisError(f"--figure: {str(path)!r} given, allowed is a file that ends in {', '.join(_SUFFIXES)}")
-    if path.is_dir():
-        raise AnalysisError(f"--figure: {path} is a folder; give the name of a file in it")
-    if not path.parent.is_dir():
-        raise AnalysisError(f"--figure: the folder {path.parent} does not exist; create it first")
+def analysed(registered: Registered, options: Any, runs: tuple[Run, ...]) -> Result:
+    """Return what an analysis says of runs; one that takes a single run is given the first.
+
+    Raises:
+        AnalysisError: the runs lack what it needs.
+        PluginError: it returns something else than a result.
+    """
+    several = bool(getattr(type(options), "several_runs", False))
+    result = registered.build(options, runs if several else runs[0])
+    if not isinstance(result, Result):
+        raise PluginError(f"{_owner(registered)}: build must return a contracts.Result, not {result!r}")
+    return result
 
 
-def _write_figure(draw: Callable[[], Figure], path: Path) -> None:
-    from elboverse.builtin.analyses.style import render  # matplotlib, which only a figure needs
-
-    content = render(draw(), path.suffix.lower())
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise AnalysisError(f"--figure: {path} cannot be written: {error.strerror}") from error
+def _owner(registered: Registered) -> str:
+    return f"analysis {registered.name!r} of plugin {registered.plugin}"
 
 
-def _as_json(registered: Registered, run: Run, result: Result, owner: str) -> str:
+def _as_json(registered: Registered, runs: tuple[Run, ...], result: Result) -> str:
+    described = [{"run": str(run.path), "status": run.status} for run in runs]
+    several = bool(getattr(registered.config_class(), "several_runs", False))
     content = {
         "analysis": registered.name,
-        "run": str(run.path),
-        "status": run.status,
+        **({"runs": described} if several else described[0]),
         "notes": list(result.notes),
         **result.data,
     }
     try:
         return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise PluginError(f"{owner}: its data is no JSON: {error}") from error
+        raise PluginError(f"{_owner(registered)}: its data is no JSON: {error}") from error
 
 
 def _finite(value: Any) -> Any:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from elboverse import contracts
 from elboverse.contracts import Result
 
 __all__ = ["formatted", "print_result"]
@@ -20,7 +21,7 @@ _UNLIMITED = 10_000
 
 
 def print_result(result: Result, file: TextIO) -> None:
-    """Print the title, the table and the notes of a result.
+    """Print the title, the tables and the notes of a result.
 
     Args:
         result: of an analysis.
@@ -29,9 +30,11 @@ def print_result(result: Result, file: TextIO) -> None:
     console = Console(file=file, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(file=file, highlight=False, markup=False, emoji=False, width=_UNLIMITED, no_color=True)
-    console.print(Text(result.title, style="bold"))
-    if result.rows:
-        console.print(_table(result))
+    tables: tuple[Result | contracts.Table, ...] = (result, *result.further)
+    for table in tables:
+        console.print(Text(table.title, style="bold"))
+        if table.rows:
+            console.print(_table(table))
     for note in result.notes:
         console.print(Text(note))
 
@@ -67,7 +70,7 @@ def _cell(value: Any, decimals: int) -> str:
     return str(value)
 
 
-def _table(result: Result) -> Table:
+def _table(result: Result | contracts.Table) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     columns = [list(column) for column in zip(*result.rows, strict=True)]
     cells = [formatted(column) for column in columns]

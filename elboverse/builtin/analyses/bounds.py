@@ -8,13 +8,14 @@ Source: Damm et al., AISTATS 2023, Theorems 1 to 3.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
 import numpy as np
 
 from elboverse.builtin.analyses.curves import moving_average
-from elboverse.builtin.analyses.reading import Array, Reading, ReplicaOptions, plural
+from elboverse.builtin.analyses.pool import Pool
+from elboverse.builtin.analyses.reading import Array, ReplicaOptions, plural
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError
 from elboverse.structuring import in_range
@@ -36,12 +37,19 @@ class BoundsOptions(ReplicaOptions):
 
     Args:
         window: steps over which the moving average is taken, at least 1; None is 100, or a tenth of a shorter run.
+        close_up: the figure also shows the last fifth of the training, framed by itself.
     """
+
+    several_runs: ClassVar[bool] = True
 
     window: int | None = attrs.field(
         default=None,
         validator=in_range(minimum=1),
         metadata={"help": "Steps of the moving average; 100, or a tenth of a shorter run, if not given."},
+    )
+    close_up: bool = attrs.field(
+        default=False,
+        metadata={"help": "Whether the figure also shows the last fifth of the training by itself."},
     )
 
 
@@ -91,30 +99,32 @@ class Bounds:
         return moving_average(self.steps, values, self.window)
 
 
-def build(options: BoundsOptions, run: Run) -> Result:
+def build(options: BoundsOptions, runs: tuple[Run, ...]) -> Result:
     """Return the bounds at milestones of the training.
 
-    The keys of `Result.data`, medians over the replicas read unless they say otherwise: ``window`` in steps;
-    ``replicas``, the numbers of those read; ``final``, one table per replica with ``replica``, ``elbo``,
-    ``entropy_sum`` and ``difference_percent``, averages over the last ``window`` steps; ``milestones``, each with
+    Of several runs, all replicas are taken together, at the steps that every run has recorded. The keys of
+    `Result.data`, medians over the replicas read unless they say otherwise: ``window`` in steps; ``final``, one table
+    per replica with the path of its ``run``, its number in it, ``replica``, ``elbo``, ``entropy_sum`` and
+    ``difference_percent``, averages over the last ``window`` steps; ``milestones``, each with
     ``step``, ``epoch``, ``elbo``, ``entropy_sum``, ``difference_percent`` and ``mean_difference_percent`` (the moving
     average); ``held_out``, each evaluation with ``step``, ``elbo`` and ``elbo_standard_error``; and
-    ``log_likelihood``, the generating density's, with ``train`` and ``held_out``, null where it is not known.
+    ``log_likelihood``, the generating density's (averaged over the runs), with ``train`` and ``held_out``, null where
+    it is not known.
 
     Args:
-        options: window and replica.
-        run: of any model.
+        options: window, replica and close-up.
+        runs: of any model, one or more.
 
     Raises:
-        AnalysisError: no step is recorded, or the run has no such replica.
+        AnalysisError: no step is recorded, or none in all runs, or a run has no such replica.
     """
-    reading = Reading(run, options.replica)
+    reading = Pool.of(runs, options.replica)
     bounds = _read(reading, options.window)
 
     def draw() -> Figure:
         from elboverse.builtin.analyses.bounds_figure import draw  # matplotlib, which only a figure needs
 
-        return draw(reading, bounds)
+        return draw(reading, bounds, close_up=options.close_up)
 
     milestones = _milestones(reading, bounds)
     rows = [
@@ -147,7 +157,6 @@ def build(options: BoundsOptions, run: Run) -> Result:
         notes=_notes(reading, bounds, final),
         data={
             "window": bounds.window,
-            "replicas": reading.replicas,
             "final": final,
             "milestones": milestones,
             "held_out": _held_out_table(bounds),
@@ -157,29 +166,29 @@ def build(options: BoundsOptions, run: Run) -> Result:
     )
 
 
-def _read(reading: Reading, window: int | None) -> Bounds:
+def _read(reading: Pool, window: int | None) -> Bounds:
     reading.require_rows("bounds")
-    steps = reading.run.steps
+    steps = reading.steps
     if window is None:
         window = max(1, min(_WINDOW, int(steps[-1] - steps[0] + 1) // 10))
     elbo = reading.series("elbo").astype(np.float64)
     final = elbo[steps > steps[-1] - window].mean(0)
     if not (np.isfinite(final) & (final != 0)).all():
         raise AnalysisError(
-            f"{reading.run.path}: the ELBO of the last {plural(window, 'step')} is {final.tolist()} per replica, "
+            f"{reading.where}: the ELBO of the last {plural(window, 'step')} is {final.tolist()} per replica, "
             f"and the difference is measured relative to it, so it must be finite and not zero"
         )
     held_out = None
     if reading.evaluated("held_out"):
         held_out = HeldOut(
-            reading.run.evaluation_steps("held_out"),
+            reading.evaluation_steps("held_out"),
             reading.evaluation("held_out", "elbo"),
             reading.evaluation("held_out", "elbo_standard_error"),
         )
     return Bounds(steps, elbo, reading.series("entropy_sum").astype(np.float64), window, final, held_out)
 
 
-def _milestones(reading: Reading, bounds: Bounds) -> list[dict[str, Any]]:
+def _milestones(reading: Pool, bounds: Bounds) -> list[dict[str, Any]]:
     count = len(bounds.steps)
     chosen = np.unique(np.linspace(0, count - 1, min(count, _MILESTONES)).round().astype(np.int64))
     difference = bounds.relative_difference
@@ -219,13 +228,13 @@ def _held_out_table(bounds: Bounds) -> list[dict[str, Any]]:
     ]
 
 
-def _final(reading: Reading, bounds: Bounds) -> list[dict[str, Any]]:
+def _final(reading: Pool, bounds: Bounds) -> list[dict[str, Any]]:
     last = bounds.steps > bounds.steps[-1] - bounds.window
     entropy_sum = bounds.entropy_sum[last].mean(0)
     difference = bounds.relative_difference[last].mean(0)
     return [
         {
-            "replica": replica,
+            **replica,
             "elbo": float(bounds.final_elbo[r]),
             "entropy_sum": float(entropy_sum[r]),
             "difference_percent": float(difference[r]),
@@ -234,7 +243,7 @@ def _final(reading: Reading, bounds: Bounds) -> list[dict[str, Any]]:
     ]
 
 
-def _notes(reading: Reading, bounds: Bounds, final: list[dict[str, Any]]) -> list[str]:
+def _notes(reading: Pool, bounds: Bounds, final: list[dict[str, Any]]) -> list[str]:
     elbo, entropy_sum, difference = (
         float(np.median([replica[name] for replica in final])) for name in ("elbo", "entropy_sum", "difference_percent")
     )

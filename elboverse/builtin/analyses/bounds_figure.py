@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
+import attrs
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from elboverse.builtin.analyses import style
-from elboverse.builtin.analyses.bounds import Bounds
+from elboverse.builtin.analyses.bounds import Bounds, HeldOut
 from elboverse.builtin.analyses.curves import envelope, quartiles, robust_limits
-from elboverse.builtin.analyses.reading import Array, Reading, plural
+from elboverse.builtin.analyses.pool import Pool
+from elboverse.builtin.analyses.reading import Array, plural
 
 __all__ = ["draw"]
 
@@ -19,29 +22,67 @@ _TRANSIENT: Final = 0.05
 _TRANSIENT_DIFFERENCE: Final = 0.2
 """The share of the run whose values may fall outside the frame. The difference fades more slowly than its terms."""
 
+_CLOSE_UP: Final = 0.8
+"""The share of the run after which the close-up begins."""
+
 _FEW: Final = 30
 """Up to how many points a line's points are marked, since a line through few of them may be too short to see."""
 
 
-def draw(reading: Reading, bounds: Bounds) -> Figure:
+def draw(reading: Pool, bounds: Bounds, *, close_up: bool = False) -> Figure:
     """Return the figure. Of several replicas, medians and quartile bands of the moving averages are drawn.
 
     Args:
-        reading: the run.
+        reading: the runs.
         bounds: what is drawn.
+        close_up: draw the last fifth of the training again beside it, framed by itself.
     """
     with style.applied():
         figure = style.new_figure(height=4.2)
-        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1.7, 1))
+        widths = (1.6, 1) if close_up else (1,)
+        panels = figure.subplots(
+            2, len(widths), sharex="col", height_ratios=(1.7, 1), width_ratios=widths, squeeze=False
+        )
+        upper, lower = panels[:, 0]
         _draw_bounds(upper, reading, bounds)
         _draw_difference(lower, bounds)
         _draw_legend(figure, upper, lower)
         style.label_steps(upper, reading.steps_per_epoch, label=False)
         style.label_steps(lower)
+        if close_up:
+            _draw_close_up(panels[0, 1], panels[1, 1], reading, bounds)
     return figure
 
 
-def _draw_bounds(axes: Axes, reading: Reading, bounds: Bounds) -> None:
+def _draw_close_up(upper: Axes, lower: Axes, reading: Pool, bounds: Bounds) -> None:
+    start = _settled(bounds, _CLOSE_UP)
+    recent = _since(bounds, start)
+    _draw_bounds(upper, reading, recent, frame_truth=False)
+    _draw_difference(lower, recent)
+    upper.set_title("the last fifth", fontsize=8)
+    for axes in (upper, lower):
+        axes.set_ylabel("")
+    style.label_steps(lower)
+    lower.xaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
+
+
+def _since(bounds: Bounds, start: float) -> Bounds:
+    """Return the part of the bounds from a step on; the differences stay relative to the same final ELBO."""
+    late = bounds.steps >= start
+    held_out = bounds.held_out
+    if held_out is not None:
+        kept = held_out.steps >= start
+        held_out = HeldOut(held_out.steps[kept], held_out.elbo[kept], held_out.standard_error[kept])
+    return attrs.evolve(
+        bounds,
+        steps=bounds.steps[late],
+        elbo=bounds.elbo[late],
+        entropy_sum=bounds.entropy_sum[late],
+        held_out=held_out,
+    )
+
+
+def _draw_bounds(axes: Axes, reading: Pool, bounds: Bounds, *, frame_truth: bool = True) -> None:
     framed = []
     for values, colour, line, name in (
         (bounds.elbo, style.ACTIVE, "-", "ELBO"),
@@ -76,7 +117,8 @@ def _draw_bounds(axes: Axes, reading: Reading, bounds: Bounds) -> None:
     if truth is not None:
         label = "generating log-likelihood"
         axes.axhline(truth, color=style.INK, linewidth=0.9, linestyle=":", label=label, zorder=2)
-        framed.append((bounds.steps[-1:], np.array([truth])))
+        if frame_truth:
+            framed.append((bounds.steps[-1:], np.array([truth])))
     axes.set_ylabel("nats per point")
     _frame(axes, framed, _settled(bounds, _TRANSIENT))
 

@@ -4,19 +4,28 @@ A collapsed latent carries no information about the data: its encoder equals the
 collapsed if its encoder entropy reaches 1.0 nats; the entropy drop, H_prior,h − H_enc,h, asks the same without regard
 to the latent's scale, and so also holds where the prior variance is learned.
 
+Other criteria are set beside these two (`collapse_criteria`).
+
 Sources: Damm et al., AISTATS 2023, for the encoder entropy; Burda et al., ICLR 2016, for active units.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
 
 from elboverse import identities
-from elboverse.builtin.analyses.latents import FinalLatents, final_latents
+from elboverse.builtin.analyses.collapse_criteria import (
+    ACTIVE_UNIT_VARIANCE,
+    agreement_table,
+    of_model,
+    recorded,
+    sweep_table,
+)
+from elboverse.builtin.analyses.final_latents import FinalLatents, final_latents
 from elboverse.builtin.analyses.reading import Array, Reading, ReplicaOptions, listed
 from elboverse.contracts import Result
 from elboverse.structuring import in_range
@@ -26,10 +35,7 @@ if TYPE_CHECKING:
 
     from elboverse.runfile import Run
 
-__all__ = ["ACTIVE_UNIT_VARIANCE", "CollapseOptions", "build"]
-
-ACTIVE_UNIT_VARIANCE: Final = 0.01
-"""Var_x E_q[z_h] above which Burda et al. (2016) call a latent unit active."""
+__all__ = ["CollapseOptions", "build"]
 
 
 @attrs.frozen(kw_only=True)
@@ -40,6 +46,9 @@ class CollapseOptions(ReplicaOptions):
         threshold: encoder entropy in nats from which on a latent is collapsed (the paper's criterion).
         drop_threshold: entropy drop in nats below which a latent is collapsed; by default the equivalent of the
             paper's threshold for a standard normal prior.
+        from_model: also judge by (ε, δ)-collapse and mutual information, which need the trained model.
+        epsilon: ε in nats.
+        delta: δ, the share of the points that a collapsed latent may tell apart.
     """
 
     threshold: float = attrs.field(
@@ -51,6 +60,20 @@ class CollapseOptions(ReplicaOptions):
         validator=in_range(minimum=0),
         metadata={"help": "Entropy drop in nats below which a latent is collapsed."},
     )
+    from_model: bool = attrs.field(
+        default=False,
+        metadata={"help": "Whether to judge by (ε, δ)-collapse and mutual information too, from the trained model."},
+    )
+    epsilon: float = attrs.field(
+        default=0.01,
+        validator=in_range(above=0),
+        metadata={"help": "ε of (ε, δ)-collapse in nats."},
+    )
+    delta: float = attrs.field(
+        default=0.01,
+        validator=in_range(minimum=0, maximum=1),
+        metadata={"help": "δ of (ε, δ)-collapse, a share of the points."},
+    )
 
 
 def build(options: CollapseOptions, run: Run) -> Result:
@@ -60,24 +83,32 @@ def build(options: CollapseOptions, run: Run) -> Result:
     (``"held_out"``, ``"train"`` or ``"trajectory"``) and ``step``; ``latent_dim``; and ``replicas``, a list with, per
     replica, ``replica``, ``active_by_threshold``, ``active_by_drop``, ``active_units`` (null without an evaluation)
     and ``latents``, sorted by falling entropy drop, each with ``latent`` (counted from 0), ``encoder_entropy``,
-    ``prior_entropy``, ``entropy_drop``, ``kl``, ``mean_variance``, ``collapsed_by_threshold``, ``collapsed_by_drop``.
+    ``prior_entropy``, ``entropy_drop``, ``kl``, ``mean_variance``, ``collapsed_by_threshold``, ``collapsed_by_drop``;
+    and ``criteria``, each with ``criterion`` (``encoder_entropy``, ``entropy_drop``, ``kl``, ``active_units``, and with
+    `from_model` ``epsilon_delta`` and ``mutual_information``), ``threshold``, by replica the number ``active``, its
+    ``values`` by latent and their ``standard_errors`` (null where nothing is sampled), and ``sweep``: a list with other
+    values of ``threshold`` and the number ``active`` then.
 
     Args:
         options: thresholds and replica.
         run: of any model.
 
     Raises:
-        AnalysisError: the run holds neither an evaluation nor a recorded step, or has no such replica.
+        AnalysisError: the run holds neither an evaluation nor a recorded step, has no such replica, or its trained
+            model is needed and cannot be rebuilt.
     """
     reading = Reading(run, options.replica)
     final = final_latents(reading)
     by_threshold = final.encoder_entropy >= options.threshold
     by_drop = final.entropy_drop < options.drop_threshold
+    criteria = recorded(final, options.threshold, options.drop_threshold)
+    if options.from_model:
+        criteria += of_model(reading, options.drop_threshold, options.epsilon, options.delta)
 
     def draw() -> Figure:
         from elboverse.builtin.analyses.collapse_figure import draw  # matplotlib, which only a figure needs
 
-        return draw(reading, final, by_drop, options.threshold)
+        return draw(reading, final, options.threshold, options.drop_threshold)
 
     single = len(reading.replicas) == 1
     columns, rows = _latent_table(final, by_threshold, by_drop) if single else _rank_table(final, by_threshold, by_drop)
@@ -85,8 +116,12 @@ def build(options: CollapseOptions, run: Run) -> Result:
         title=f"Posterior collapse, in nats: {reading.described()}; {final.source}",
         columns=columns,
         rows=rows,
+        further=[agreement_table(criteria), sweep_table(criteria)],
         notes=_notes(options, reading, final, by_threshold, by_drop),
-        data=_data(options, reading, final, by_threshold, by_drop),
+        data={
+            **_data(options, reading, final, by_threshold, by_drop),
+            "criteria": [criterion.table() for criterion in criteria],
+        },
         draw=draw,
     )
 

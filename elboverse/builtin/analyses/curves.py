@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["envelope", "moving_average", "quartiles", "robust_limits"]
+__all__ = ["averager", "envelope", "moving_average", "quartiles", "robust_limits"]
 
 Array = npt.NDArray[Any]
 
@@ -52,12 +52,20 @@ def moving_average(steps: Array, values: Array, window: int) -> Array:
         values: shape (T, ...).
         window: in steps, at least 1.
     """
+    return averager(steps, window)(values)
+
+
+def averager(steps: Array, window: int) -> Callable[[Array], Array]:
+    """Return a function that takes `moving_average`s of values (T, ...) recorded at the same steps."""
     first = np.searchsorted(steps, steps - window / 2)
     last = np.searchsorted(steps, steps + window / 2)
-    total = np.concatenate((np.zeros((1, *values.shape[1:])), np.cumsum(values, axis=0, dtype=np.float64)))
-    counts = (last - first).reshape(-1, *(1,) * (values.ndim - 1))
-    mean: Array = (total[last] - total[first]) / counts
-    return mean
+
+    def average(values: Array) -> Array:
+        total = np.concatenate((np.zeros((1, *values.shape[1:])), np.cumsum(values, axis=0, dtype=np.float64)))
+        mean: Array = (total[last] - total[first]) / (last - first).reshape(-1, *(1,) * (values.ndim - 1))
+        return mean
+
+    return average
 
 
 def quartiles(values: Array) -> tuple[Array, Array, Array]:

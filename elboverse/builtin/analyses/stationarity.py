@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import attrs
 import numpy as np
 
+from elboverse.builtin.analyses.gradient_norm import GradientNorm, gradient_norms, gradient_table
 from elboverse.builtin.analyses.reading import Array, Reading, ReplicaOptions, at, plural
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError
@@ -41,12 +42,17 @@ class StationarityOptions(ReplicaOptions):
 
     Args:
         tolerance: relative mismatch of a variance, in units of that variance, that still counts as stationary.
+        gradient: also estimate the gradient of the ELBO, which needs the trained model.
     """
 
     tolerance: float = attrs.field(
         default=0.02,
         validator=in_range(above=0, maximum=1),
         metadata={"help": "Relative mismatch of a variance that still counts as stationary."},
+    )
+    gradient: bool = attrs.field(
+        default=False,
+        metadata={"help": "Whether to estimate the gradient norm of the ELBO too, from the trained model."},
     )
 
 
@@ -119,10 +125,12 @@ def build(options: StationarityOptions, run: Run) -> Result:
     The keys of `Result.data`: ``tolerance``, relative; ``split``; ``decoder_variance_is_fixed``; ``points`` evaluated;
     ``verdict``, the worst of the last evaluation; ``tolerances`` in nats, by quantity; ``evaluations``, each with
     ``step`` and ``replicas``, a list with ``replica`` and ``quantities``: each with ``name`` (``R_σ``, ``R_0`` …,
-    ``gap``), ``value``, ``standard_error`` (null where one point was evaluated) and ``verdict``.
+    ``gap``), ``value``, ``standard_error`` (null where one point was evaluated) and ``verdict``; and ``gradient``, null
+    unless asked for, a list with ``replica``, ``norm``, ``noise`` (the norm that the noise alone would give) and
+    ``parameters``, each with ``name``, ``norm`` and ``noise``.
 
     Args:
-        options: tolerance and replica.
+        options: tolerance, gradient and replica.
         run: of any model.
 
     Raises:
@@ -139,6 +147,7 @@ def build(options: StationarityOptions, run: Run) -> Result:
     shown = _earlier(len(residuals.steps))
     several = len(reading.replicas) > 1
     worst = [residuals.worst_replica(quantity) for quantity in range(len(residuals.names))]
+    gradient = gradient_norms(reading) if options.gradient else []
     return Result(
         title=f"Stationarity of the variances, in nats: {reading.described('worst')}, {_source(residuals, run)}",
         columns=(
@@ -160,8 +169,12 @@ def build(options: StationarityOptions, run: Run) -> Result:
             )
             for q, name in enumerate(residuals.names)
         ],
-        notes=_notes(options, reading, residuals, worst),
-        data=_data(options, reading, residuals, worst),
+        further=[gradient_table(gradient)] if gradient else [],
+        notes=_notes(options, reading, residuals, worst) + _gradient_notes(gradient),
+        data={
+            **_data(options, reading, residuals, worst),
+            "gradient": [one.table() for one in gradient] if gradient else None,
+        },
         draw=draw,
     )
 
@@ -239,6 +252,16 @@ def _notes(options: StationarityOptions, reading: Reading, residuals: Residuals,
         "Stationary variances are necessary for convergence, not sufficient.",
     ]
     return notes + reading.caveats()
+
+
+def _gradient_notes(gradient: list[GradientNorm]) -> list[str]:
+    if not gradient:
+        return []
+    worst = max(gradient, key=lambda one: one.norm)
+    return [
+        f"The gradient of the ELBO has a norm of {worst.norm:.4g}, and noise alone would give {worst.noise:.4g}.",
+        "It is the gradient of the unweighted ELBO: annealing and a weight constraint are left out of it.",
+    ]
 
 
 def _data(options: StationarityOptions, reading: Reading, residuals: Residuals, worst: list[int]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ __all__ = [
     "ACCENT",
     "ACTIVE",
     "COLLAPSED",
+    "CYCLE",
     "GREY",
     "INK",
     "applied",
@@ -35,6 +36,18 @@ GREY: Final = "#999999"
 ACTIVE: Final = "#0072B2"
 COLLAPSED: Final = "#E69F00"
 ACCENT: Final = "#D55E00"
+
+CYCLE: Final = (
+    (ACTIVE, "-"),
+    (ACCENT, "--"),
+    ("#009E73", "-."),
+    ("#CC79A7", (0, (4, 1, 1, 1, 1, 1))),
+    (COLLAPSED, "-"),
+    ("#56B4E9", "--"),
+    (INK, "-."),
+    (GREY, "-"),
+)
+"""Colours and line styles of several curves in one panel, in their order."""
 
 _WIDTH_INCHES: Final = 7.0
 _MOST_POINTS: Final = 40_000
