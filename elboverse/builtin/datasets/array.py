@@ -45,6 +45,10 @@ class ArrayOptions:
     held_out: float = attrs.field(default=0.5, validator=in_range(minimum=0, below=1))
     scaling: Literal["min-max", "standard", "none"] = "min-max"
 
+    def places(self) -> tuple[Path]:
+        """Return the file."""
+        return (self.path,)
+
 
 def build_array(options: ArrayOptions, seed: int) -> Data:
     """Return the points of the user's file.

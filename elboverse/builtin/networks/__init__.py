@@ -19,4 +19,10 @@ NETWORKS = (
         "elboverse.builtin.networks.mlp:build",
         "fully connected hidden layers; the decoder mirrors the encoder unless given",
     ),
+    Component(
+        "conv",
+        "elboverse.builtin.networks.conv:ConvOptions",
+        "elboverse.builtin.networks.conv:build",
+        "convolutions with batch normalisation, for images; the decoder mirrors the encoder",
+    ),
 )

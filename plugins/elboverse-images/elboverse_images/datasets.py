@@ -15,9 +15,9 @@ from elboverse.data import prepare
 from elboverse.errors import DataError
 from elboverse.structuring import in_range
 from elboverse_images.idx import read_images
-from elboverse_images.sources import FASHION_MNIST, HELD_OUT, MNIST, TRAIN, Source, locate
+from elboverse_images.sources import FASHION_MNIST, HELD_OUT, MNIST, TRAIN, Source, locate, places
 
-__all__ = ["ImageOptions", "build_fashion_mnist", "build_mnist"]
+__all__ = ["FashionMnistOptions", "ImageOptions", "MnistOptions", "build_fashion_mnist", "build_mnist"]
 
 SHAPE: Final = (28, 28)
 WHITE: Final = 255.0
@@ -44,6 +44,32 @@ class ImageOptions:
     scaling: Literal["min-max", "standard", "none"] = "min-max"
 
 
+@attrs.frozen(kw_only=True)
+class MnistOptions(ImageOptions):
+    """Options of MNIST."""
+
+    def places(self) -> tuple[Path, ...]:
+        """Return where the training images are looked for, in order."""
+        return places(MNIST, TRAIN, self.root)
+
+    def fetch(self) -> Path:
+        """Return the folder of the files, which are downloaded if need be."""
+        return _fetched(MNIST, self.root)
+
+
+@attrs.frozen(kw_only=True)
+class FashionMnistOptions(ImageOptions):
+    """Options of Fashion-MNIST."""
+
+    def places(self) -> tuple[Path, ...]:
+        """Return where the training images are looked for, in order."""
+        return places(FASHION_MNIST, TRAIN, self.root)
+
+    def fetch(self) -> Path:
+        """Return the folder of the files, which are downloaded if need be."""
+        return _fetched(FASHION_MNIST, self.root)
+
+
 def build_mnist(options: ImageOptions, seed: int) -> Data:
     """Return the handwritten digits (LeCun, Cortes and Burges)."""
     return _build(MNIST, options, seed)
@@ -66,6 +92,11 @@ def _build(source: Source, options: ImageOptions, seed: int) -> Data:
         unit="grey level",
         what=source.name,
     )
+
+
+def _fetched(source: Source, root: Path | None) -> Path:
+    locate(source, HELD_OUT, root, download=True)
+    return locate(source, TRAIN, root, download=True).parent
 
 
 def _images(source: Source, file: str, options: ImageOptions, count: int | None) -> Tensor:

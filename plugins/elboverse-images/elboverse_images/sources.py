@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Final
 
 import attrs
-import platformdirs
 import pooch
 
+from elboverse import cache
 from elboverse.errors import DataError
 
-__all__ = ["FASHION_MNIST", "MNIST", "SYSTEM_FOLDER", "Source", "cache_folder", "locate"]
+__all__ = ["FASHION_MNIST", "MNIST", "SYSTEM_FOLDER", "Source", "cache_folder", "locate", "places"]
 
 SYSTEM_FOLDER: Final = Path("/usr/share/datasets")
 """Where Debian's packages of datasets put theirs."""
@@ -51,7 +51,12 @@ FASHION_MNIST: Final = Source(
 
 def cache_folder(source: Source) -> Path:
     """Return the folder of the user's cache that downloads of a dataset go to."""
-    return Path(platformdirs.user_cache_dir("elboverse")) / source.name
+    return cache.cache_folder(source.name)
+
+
+def places(source: Source, file: str, root: Path | None) -> tuple[Path, ...]:
+    """Return every path that one of a dataset's files is looked for at, in order."""
+    return tuple(folder / name for folder in _folders(source, root) for name in (file, file + ZIPPED))
 
 
 def locate(source: Source, file: str, root: Path | None, *, download: bool) -> Path:
@@ -66,11 +71,10 @@ def locate(source: Source, file: str, root: Path | None, *, download: bool) -> P
     Raises:
         DataError: it is nowhere; the message lists every place, what is expected there and what to do.
     """
-    folders = (root,) if root is not None else (cache_folder(source), SYSTEM_FOLDER / source.name)
-    for folder in folders:
-        for name in (file, file + ZIPPED):
-            if (folder / name).is_file():
-                return folder / name
+    folders = _folders(source, root)
+    for place in places(source, file, root):
+        if place.is_file():
+            return place
     if root is not None:
         raise _nowhere(
             source, file, folders, "dataset.root is the only folder looked in; leave it out to look elsewhere"
@@ -78,6 +82,10 @@ def locate(source: Source, file: str, root: Path | None, *, download: bool) -> P
     if not download:
         raise _nowhere(source, file, folders, "put it there, or set dataset.download to true")
     return _download(source, file, folders)
+
+
+def _folders(source: Source, root: Path | None) -> tuple[Path, ...]:
+    return (root,) if root is not None else (cache_folder(source), SYSTEM_FOLDER / source.name)
 
 
 def _download(source: Source, file: str, folders: Sequence[Path]) -> Path:

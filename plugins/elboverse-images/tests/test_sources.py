@@ -8,7 +8,8 @@ import warnings
 from pathlib import Path
 
 import pytest
-from elboverse_images import sources
+from elboverse_images import datasets, sources
+from elboverse_images.datasets import FashionMnistOptions, MnistOptions
 from elboverse_images.sources import HELD_OUT, TRAIN, Source, locate
 from image_files import random_images, write_plain, write_zipped
 
@@ -116,3 +117,25 @@ def test_every_file_that_is_read_has_a_known_sum(source: Source) -> None:
     assert set(source.md5) == {TRAIN, HELD_OUT}
     assert all(len(bytes.fromhex(md5)) == 16 for md5 in source.md5.values())
     assert source.url.endswith("/")
+
+
+def test_mnist_says_where_it_looks_and_fetches_both_files(
+    cache: Path, server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, served = server
+    md5 = {
+        name: hashlib.md5(write_zipped(served, name, IMAGES).read_bytes(), usedforsecurity=False).hexdigest()
+        for name in (TRAIN, HELD_OUT)
+    }
+    monkeypatch.setattr(datasets, "MNIST", Source("mnist", url, md5))
+    options = MnistOptions()
+    assert options.places()[0] == cache / "mnist" / TRAIN
+    assert options.fetch() == cache / "mnist"
+    assert sorted(path.name for path in (cache / "mnist").iterdir()) == [f"{HELD_OUT}.gz", f"{TRAIN}.gz"]
+
+
+def test_fashion_mnist_is_looked_for_in_its_own_folders(cache: Path, tmp_path: Path) -> None:
+    assert FashionMnistOptions().places()[3] == sources.SYSTEM_FOLDER / "fashion-mnist" / f"{TRAIN}.gz"
+    for name in (TRAIN, HELD_OUT):
+        write_plain(tmp_path / "mine", name, IMAGES)
+    assert FashionMnistOptions(root=tmp_path / "mine").fetch() == tmp_path / "mine"

@@ -1,0 +1,163 @@
+"""From image files to bytes: decode, crop, resize. Runs in processes of its own."""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from elboverse.errors import DataError
+from elboverse_images.picture_files import opened
+
+__all__ = ["Job", "Outcome", "Recipe", "decode", "run"]
+
+UNDECODABLE: Final = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    RuntimeError,
+    zlib.error,
+    zipfile.BadZipFile,
+    Image.DecompressionBombWarning,
+    Image.DecompressionBombError,
+)
+"""What Pillow and zipfile raise for an image that is damaged, none, or too large to be one."""
+
+
+@attrs.frozen(kw_only=True)
+class Recipe:
+    """What becomes of an image: its centre is cut out, resized with antialiasing, and stored channels first.
+
+    Args:
+        crop: side of the centred square in pixels; None for the largest that the image has.
+        size: side of the result in pixels.
+        channels: 1 for grey levels, 3 for red, green and blue.
+    """
+
+    crop: int | None
+    size: int
+    channels: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the result."""
+        return self.channels, self.size, self.size
+
+    @property
+    def bytes_per_image(self) -> int:
+        """How many values, one byte each, an image becomes."""
+        return self.channels * self.size * self.size
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """Consecutive images for one process.
+
+    Args:
+        number: of the job.
+        root: the folder or zip.
+        names: of the files.
+        recipe: what becomes of them.
+        target: the file that they are written to, which is there already.
+        offset: where in it the first one goes, in bytes.
+    """
+
+    number: int
+    root: Path
+    names: tuple[str, ...]
+    recipe: Recipe
+    target: Path
+    offset: int
+
+
+@attrs.frozen
+class Outcome:
+    """How a job went.
+
+    Args:
+        bad: images that cannot be decoded, each with the reason.
+        checksum: CRC-32 of what was written.
+    """
+
+    bad: dict[str, str]
+    checksum: int
+
+
+def decode(content: bytes, recipe: Recipe) -> NDArray[np.uint8]:
+    """Return an image, shape (C, size, size).
+
+    Raises:
+        OSError, ValueError: it is damaged, no image, too large to be one, or smaller than the crop.
+    """
+    with Image.open(io.BytesIO(content)) as image:
+        width, height = image.size
+        side = min(width, height) if recipe.crop is None else recipe.crop
+        if side > min(width, height):
+            raise ValueError(f"{width} × {height} pixels, smaller than the crop of {side}")
+        left, top = round((width - side) / 2), round((height - side) / 2)
+        square = image.crop((left, top, left + side, top + side))
+    mode = "RGB" if recipe.channels == 3 else "L"
+    if square.mode != mode:
+        square = square.convert(mode)
+    resized = np.asarray(square.resize((recipe.size, recipe.size), Image.Resampling.BILINEAR))
+    return resized.transpose(2, 0, 1) if recipe.channels == 3 else resized[None]
+
+
+def perform(job: Job) -> Outcome:
+    """Decode a job's images, write them to their places in the target, and return how that went.
+
+    An image that cannot be decoded becomes zeros.
+
+    Raises:
+        OSError: the target cannot be written.
+    """
+    pixels = np.zeros((len(job.names), *job.recipe.shape), np.uint8)
+    bad: dict[str, str] = {}
+    with opened(job.root) as read, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for index, name in enumerate(job.names):
+            try:
+                pixels[index] = decode(read(name), job.recipe)
+            except UNDECODABLE as error:
+                bad[name] = " ".join(str(error).split()) or type(error).__name__
+    with job.target.open("r+b") as target:
+        target.seek(job.offset)
+        target.write(pixels.data)
+    return Outcome(bad, zlib.crc32(pixels.data))
+
+
+def run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Outcome]]:
+    """Perform jobs on so many processes and yield each with what it returned, in order.
+
+    Raises:
+        DataError: the processes cannot be started or were killed.
+        OSError: the target cannot be written.
+    """
+    if workers == 1 or len(jobs) < 2:
+        yield from ((job, perform(job)) for job in jobs)
+        return
+    # Started afresh: a copy of this process would inherit the locks that threads of torch hold.
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"))
+    try:
+        yield from zip(jobs, pool.map(perform, jobs), strict=True)
+    except BrokenProcessPool as error:
+        raise DataError(
+            'the processes that decode images ended abruptly; in a script, train below if __name__ == "__main__":, '
+            "or set dataset.workers to 1"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
