@@ -18,6 +18,7 @@ from elboverse import identities
 from elboverse.builtin.analyses import (
     collapse,
     collapse_criteria,
+    gradient_norm,
     latents,
     samples,
     spectrum,
@@ -112,6 +113,15 @@ def test_data_and_samples_of_the_optimum_have_the_moments_of_its_density(tmp_pat
     assert "explain 9" in notes(result)
 
 
+def test_samples_include_the_noise_of_the_decoder(tmp_path: Path) -> None:
+    path, pca = write_optimal_run(tmp_path / "run.h5", points=20_000, latent_dim=1, active=(0,))
+    dimensions = analyse("samples", path, count=20_000).data["dimensions"]
+    total = sum(dimension["samples"]["standard_deviation"] ** 2 for dimension in dimensions)
+    assert total == pytest.approx(float(pca.eigenvalues.sum()), rel=0.03)
+    without_noise = float(pca.eigenvalues[0]) - noise_variance(pca, (0,))
+    assert without_noise < 0.9 * total
+
+
 def test_samples_are_in_data_units(tmp_path: Path) -> None:
     dataset = {"name": "circle", "points": 100, "scaling": "min-max"}
     result = analyse("samples", write_trained_run(tmp_path / "run.h5", configure("vae-1", dataset=dataset)))
@@ -153,6 +163,15 @@ def test_the_latents_of_the_optimum_have_the_moments_of_theory(tmp_path: Path) -
     assert [latent["collapsed"] for latent in result.data["latents"]] == [False, False, True]
     assert [row[0] for row in result.rows] == [0, 1, 2]
     assert "2 of 3 latents active" in notes(result)
+
+
+def test_moments_of_latents_are_in_units_of_the_prior() -> None:
+    means, variances = np.array([[2.0, 1.0], [-4.0, 1.0]]), np.array([[1.0, 4.0], [3.0, 4.0]])
+    encoded = latents.Encoded(means, variances, np.array([4.0, 4.0]), drop_threshold=0.1)
+    assert encoded.mean_square == pytest.approx([2.5, 0.25])
+    assert encoded.mean_variance == pytest.approx([0.5, 1.0])
+    assert encoded.entropy_drop == pytest.approx([0.5 * np.log(4) - 0.25 * np.log(3), 0])
+    assert encoded.collapsed.tolist() == [False, True]
 
 
 def test_the_aggregate_density_of_the_optimum_is_that_of_the_prior() -> None:
@@ -331,6 +350,12 @@ def test_the_gradient_norm_is_zero_at_the_exact_optimum_and_not_before(tmp_path:
     assert f"norm of {max(norms):.4g}" in notes(result)
     squares = sum(parameter["norm"] ** 2 for parameter in result.data["gradient"][0]["parameters"])
     assert norms[0] ** 2 == pytest.approx(squares)
+
+
+def test_the_noise_of_a_gradient_is_the_norm_of_a_mean_of_noise() -> None:
+    batches = np.random.default_rng(0).normal(size=(10, 2000))
+    assert gradient_norm._noise(batches) == pytest.approx(np.sqrt(2000 / 10), rel=0.05)
+    assert np.linalg.norm(batches.mean(0)) == pytest.approx(gradient_norm._noise(batches), rel=0.05)
 
 
 def test_without_the_gradient_stationarity_needs_no_model(tmp_path: Path) -> None:

@@ -375,8 +375,11 @@ def test_cells_of_a_column_share_their_decimals_and_nothing_small_is_shown_as_ze
 
 
 @pytest.mark.parametrize("figure", [False, True])
-def test_an_analysis_imports_no_torch_and_matplotlib_only_for_a_figure(run_file: Path, figure: bool) -> None:
-    arguments = ["analyze", "collapse", str(run_file)]
+@pytest.mark.parametrize("analysis", ["bounds", "collapse", "compare", "stationarity"])
+def test_an_analysis_of_what_is_recorded_imports_no_torch_and_matplotlib_only_for_a_figure(
+    run_file: Path, analysis: str, figure: bool
+) -> None:
+    arguments = ["analyze", analysis, str(run_file), *([str(run_file)] if analysis == "compare" else [])]
     if figure:
         arguments += ["--figure", str(run_file.with_name("figure.pdf"))]
     code = (

@@ -25,7 +25,7 @@ from elboverse.training.records import Evaluation, Pictures, Record, Rows
 
 __all__ = ["TensorBoardSink"]
 
-MOST_EVENTS: Final = 300
+MOST_EVENTS: Final = 200
 MOST_VALUES: Final = 20_000
 """About how many rows, and scalars in them, a run writes at most: enough for a smooth curve, and each costs time."""
 

@@ -38,9 +38,9 @@ class ConvNetwork:
     """Convolutions with kernel 3 and stride 2 on the way in; on the way out one linear layer and their transposes.
 
     Points are flat vectors, as everywhere; they are images inside alone. The first linear layer of the decoder, from
-    the latents to the smallest images, is the one that a constraint acts on. A convolution that is normalised has no bias,
-    which the normalisation would cancel. The output is a convolution with kernel 3
-    of the last hidden images, so that ln σ²(z) of vae-3 is one too, beside that of μ(z).
+    the latents to the smallest images, is the one that a constraint acts on. The output is a convolution with kernel 3
+    of the last hidden images, so that ln σ²(z) of vae-3 is one too, beside that of μ(z). A convolution that is
+    normalised has no bias, which the normalisation would cancel.
 
     Args:
         image: (channels, height, width) of a point.

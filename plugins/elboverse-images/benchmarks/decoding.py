@@ -22,10 +22,11 @@ import numpy as np
 from PIL import Image
 
 LOOP = """
-import json, sys, time
+import json, os, sys, time
 from pathlib import Path
 import numpy as np
 from PIL import Image
+used = sum(os.times()[:4])
 start = time.perf_counter()
 files = sorted(Path(sys.argv[1]).iterdir())
 images = np.empty((len(files), 3, 64, 64), np.uint8)
@@ -34,10 +35,10 @@ for index, file in enumerate(files):
         small = image.convert("RGB").crop((15, 35, 163, 183)).resize((64, 64), Image.Resampling.BILINEAR)
     images[index] = np.asarray(small).transpose(2, 0, 1)
 np.save(sys.argv[2] + "/loop.npy", images)
-print(json.dumps([time.perf_counter() - start, 0]))
+print(json.dumps([time.perf_counter() - start, sum(os.times()[:4]) - used, 0]))
 """
 START = """
-import json, sys, threading, time
+import json, os, sys, threading, time
 from pathlib import Path
 def anonymous():
     text = Path("/proc/self/status").read_text()
@@ -51,10 +52,10 @@ def watch():
 if __name__ == "__main__":  # as in the program itself, the decoding processes import no torch
     from elboverse_images.picture_datasets import CelebAOptions, build_celeba
     threading.Thread(target=watch, daemon=True).start()
-    before, start = anonymous(), time.perf_counter()
+    before, used, start = anonymous(), sum(os.times()[:4]), time.perf_counter()
     build_celeba(CelebAOptions(root=Path(sys.argv[1]), workers=int(sys.argv[3])), 0)
     seconds = time.perf_counter() - start
-    print(json.dumps([seconds, peak - before]))
+    print(json.dumps([seconds, sum(os.times()[:4]) - used, peak - before]))
 """
 
 
@@ -72,16 +73,16 @@ def generate(folder: Path, count: int) -> Path:
     return folder
 
 
-def measure(code: str, folder: Path, workers: int, cache: Path) -> tuple[float, float]:
-    """Return seconds and MiB of peak memory."""
+def measure(code: str, folder: Path, workers: int, cache: Path) -> tuple[float, float, float]:
+    """Return seconds, processor seconds of it and its children, and MiB of peak memory."""
     cache.mkdir(exist_ok=True)
     script = cache / "measured.py"
     script.write_text(code, encoding="ascii")
     command = [sys.executable, str(script), str(folder), str(cache), str(workers)]
     environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)  # noqa: S603
-    seconds, mebibytes = json.loads(done.stdout)
-    return seconds, mebibytes
+    seconds, processor, mebibytes = json.loads(done.stdout)
+    return seconds, processor, mebibytes
 
 
 def main() -> None:
@@ -108,8 +109,9 @@ def main() -> None:
         f"first start, {given.images // 4:,} images": small,
     }
     sys.stdout.write(f"{given.images:,} JPEGs, {given.workers} processes\n")
-    for name, (seconds, mebibytes) in lines.items():
-        sys.stdout.write(f"{name:28} {seconds:6.2f} s  {mebibytes:6.1f} MiB\n")
+    sys.stdout.write(f"{'':28}  seconds  of processors  MiB\n")
+    for name, (seconds, processor, mebibytes) in lines.items():
+        sys.stdout.write(f"{name:28} {seconds:8.2f} {processor:14.2f} {mebibytes:4.1f}\n")
     sys.stdout.write(f"loop / first start: {statistics.median(ratios):.2f} ({min(ratios):.2f} … {max(ratios):.2f})\n")
 
 
