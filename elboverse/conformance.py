@@ -19,9 +19,11 @@ from elboverse.contracts import (
     Penalty,
     Projection,
     SamplingFree,
+    Scaling,
 )
 from elboverse.data import require_finite
 from elboverse.errors import ConfigError, DataError, PluginError
+from elboverse.gaussian import DiagonalGaussian
 
 __all__ = ["require_betas", "require_constraint", "require_data", "require_model"]
 
@@ -42,11 +44,17 @@ def require_data(data: Any, who: str) -> Data:
     if not isinstance(data, Data):
         raise PluginError(f"{who}: build must return elboverse.contracts.Data, not {type(data).__name__}")
     for name, part in (("train", data.train), ("held_out", data.held_out)):
+        if not isinstance(part, Tensor):
+            raise PluginError(f"{who}: {name} is a {type(part).__name__}; expected is a torch.Tensor")
         if part.ndim != 2 or part.shape[1] != data.dimension or part.dtype not in POINT_TYPES:
             raise PluginError(
                 f"{who}: {name} has shape {tuple(part.shape)} and type {part.dtype}; expected is (points, "
                 f"{data.dimension}) for points of shape {data.shape}, floating point or bytes (uint8)"
             )
+    if not isinstance(data.scaling, Scaling):
+        raise PluginError(f"{who}: scaling is a {type(data.scaling).__name__}; expected is elboverse.contracts.Scaling")
+    for name, part in (("offset", data.scaling.offset), ("scale", data.scaling.scale)):
+        _require_shape(part, (data.dimension,), f"{who}: scaling.{name}")
     if data.train.dtype != data.held_out.dtype:
         raise PluginError(f"{who}: train has type {data.train.dtype}, held_out {data.held_out.dtype}; expected is one")
     if len(data.train) == 0:
@@ -77,7 +85,7 @@ def require_model(model: Any, points: Tensor, who: str) -> int:
     training = model.training
     model.eval()
     with torch.no_grad():
-        prior = model.prior()
+        prior = _require_gaussian(model.prior(), f"{who}: prior()")
         if prior.log_var.ndim != 1 or prior.mean.shape != prior.log_var.shape:
             raise PluginError(
                 f"{who}: prior() has a mean of shape {tuple(prior.mean.shape)} and a log_var of shape "
@@ -86,10 +94,10 @@ def require_model(model: Any, points: Tensor, who: str) -> int:
         latent_dim = prior.log_var.shape[0]
         if prior.mean.any():
             raise PluginError(f"{who}: prior() has a mean that is not zero; the entropy sum needs a centred prior")
-        encoder = model.encode(points)
+        encoder = _require_gaussian(model.encode(points), f"{who}: encode(x)")
         _require_shape(encoder.mean, (batch, latent_dim), f"{who}: the mean of encode(x)")
         _require_broadcast(encoder.log_var, (batch, latent_dim), f"{who}: the log_var of encode(x)")
-        decoder = model.decode(encoder.mean)
+        decoder = _require_gaussian(model.decode(encoder.mean), f"{who}: decode(z)")
         _require_shape(decoder.mean, (batch, dimension), f"{who}: the mean of decode(z)")
         _require_broadcast(decoder.log_var, (batch, dimension), f"{who}: the log_var of decode(z)")
         if isinstance(model, SamplingFree):
@@ -101,6 +109,13 @@ def require_model(model: Any, points: Tensor, who: str) -> int:
     unknown = [name for name in (*variances.closed_form, *variances.heads) if name not in names]
     if unknown:
         raise PluginError(f"{who}: variance_parameters() names {', '.join(unknown)}, which is no parameter of it")
+    if variances.decoder is not None:
+        shape = tuple(names[variances.decoder].shape)
+        if shape not in {(), (dimension,)}:
+            raise PluginError(f"{who}: {variances.decoder!r} has shape {shape}; expected is () or ({dimension},)")
+        _require_shape(decoder.log_var, shape, f"{who}: the log_var of decode(z), which is {variances.decoder!r},")
+    if variances.prior is not None:
+        _require_shape(names[variances.prior], (latent_dim,), f"{who}: {variances.prior!r}")
     if model.prior().log_var is not (names.get(variances.prior or "")) and model.prior().log_var.requires_grad:
         raise PluginError(
             f"{who}: the log_var of prior() is computed from parameters; expected is that it is fixed, or the very "
@@ -156,6 +171,12 @@ def require_betas(schedule: Any, total_steps: int, who: str) -> npt.NDArray[np.f
     if len(bad):
         raise PluginError(f"{who}: weight({bad[0]}, {total_steps}) is {betas[bad[0]]}; expected is a finite number ≥ 0")
     return betas
+
+
+def _require_gaussian(value: Any, what: str) -> DiagonalGaussian:
+    if not isinstance(value, DiagonalGaussian):
+        raise PluginError(f"{what} returns a {type(value).__name__}; expected is an elboverse.DiagonalGaussian")
+    return value
 
 
 def _require_shape(value: Tensor, expected: tuple[int, ...], what: str) -> None:

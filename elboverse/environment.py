@@ -27,6 +27,8 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.partition(":")[0] not in {"cpu", "cuda", "mps"}:
+        raise ConfigError(f'training.device: {name!r} given, allowed is "auto", "cpu", "cuda", "cuda:1", … or "mps"')
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -252,7 +253,11 @@ def _execute(experiment: Experiment, writer: RunWriter, saved: int | None, conso
     try:
         total_steps = loop.plan.total_steps
         folder = path.parent / TENSORBOARD_FOLDER
-        sinks.append(TensorBoardSink(folder, total_steps, experiment.latent_dim, done=loop.done))
+        sinks.append(
+            TensorBoardSink(
+                folder, total_steps, experiment.latent_dim, record_every=loop.plan.record_every, done=loop.done
+            )
+        )
         if console is not None:
             sinks.append(ProgressSink(console, total_steps, done=loop.done))
         try:
@@ -261,7 +266,7 @@ def _execute(experiment: Experiment, writer: RunWriter, saved: int | None, conso
         except PluginError as error:
             raise PluginError(
                 f"{error}\nWhat came before is saved in {path}. Once the plugin is mended, go on with:\n"
-                f"  elboverse train --resume {path}"
+                f"  elboverse train --resume {shlex.quote(str(path))}"
             ) from error
     finally:
         for sink in reversed(sinks):
@@ -288,6 +293,6 @@ def _walk(loop: Loop, sinks: Sequence[Sink], run_file: RunFileSink, path: Path) 
     if caught.number is not None and not loop.finished:
         message = (
             f"Interrupted after step {loop.done:,} of {loop.plan.total_steps:,}; all of it is saved in {path}. "
-            f"To go on:\n  elboverse train --resume {path}"
+            f"To go on:\n  elboverse train --resume {shlex.quote(str(path))}"
         )
         raise Interrupted(message, caught.number)

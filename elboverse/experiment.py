@@ -208,6 +208,11 @@ def _load(
                 f"{_who(selection)}: {len(data.train)} and {len(data.held_out)} points with seed {seed}, "
                 f"{len(first.train)} and {len(first.held_out)} with seed {seeds[0]}; replicas need as many each"
             )
+        if data.train.dtype == torch.uint8 and not _same_scaling(data, first):
+            raise PluginError(
+                f"{_who(selection)}: bytes are scaled in another way with seed {seed} than with seed {seeds[0]}; "
+                "replicas need one scaling, so train them as runs of their own"
+            )
         parts.append(first if data.fingerprint == first.fingerprint else data)  # equal ones are kept once
     shared = all(part is first for part in parts)
 
@@ -219,6 +224,11 @@ def _load(
         return kept[0].contiguous() if shared else torch.stack(kept)
 
     return first, placed([part.train for part in parts]), placed([part.held_out for part in parts])
+
+
+def _same_scaling(data: Data, other: Data) -> bool:
+    pairs = ((data.scaling.offset, other.scaling.offset), (data.scaling.scale, other.scaling.scale))
+    return all(torch.equal(one, two) for one, two in pairs)
 
 
 def _who(selection: Selection) -> str:

@@ -246,7 +246,7 @@ def discover(environment: Mapping[str, str] | None = None) -> Registry:
             variable names a plugin that is not installed.
     """
     environment = os.environ if environment is None else environment
-    strict = environment.get(STRICT_VARIABLE, "").strip() not in {"", "0"}
+    strict = environment.get(STRICT_VARIABLE, "").strip() not in {"", "0", "false"}
     found = _entry_points()
     offers: list[tuple[Plugin, list[tuple[str, Component]]]] = []
     own_version = importlib.import_module(PROJECT).__version__

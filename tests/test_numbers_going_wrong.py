@@ -63,12 +63,17 @@ def test_a_run_that_diverges_says_where_with_norms_and_advice_and_keeps_all_befo
 
 
 def test_a_run_whose_evaluation_is_not_finite_stops_there(tmp_path: Path) -> None:
-    config = small(**DIVERGING, record_every=100, evaluate_every=1)
-    with pytest.raises(NonFiniteError, match=r"^evaluation after 6 updates: \w+( of latent \d)? on train is "):
+    config = small(**DIVERGING, batch_size=120, evaluate_every=1)  # one step per epoch
+    with pytest.raises(NonFiniteError, match=r"^evaluation after 1 updates: \w+( of latent \d)? on train is "):
         train(config, out=tmp_path)
     with Run.open(tmp_path / "run.h5") as run:
         assert run.evaluation_steps("train").tolist() == [0]
         assert run.steps.tolist() == [0]
+
+
+def test_a_step_that_is_not_recorded_is_looked_at_too(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError, match=r"^step 1: \w+( of latent \d)? is .*; the last good row is step 0"):
+        train(small(**DIVERGING, record_every=100, evaluate_every=5), out=tmp_path)
 
 
 def without_error(decode: Callable[[Any, Tensor], DiagonalGaussian]) -> Callable[[Any, Tensor], DiagonalGaussian]:

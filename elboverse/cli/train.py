@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from elboverse import identities
 from elboverse.config import load
@@ -140,39 +140,34 @@ def _headline(config: ExperimentConfig) -> str:
 def _summarise(run: Run, console: Console) -> None:
     from elboverse.sinks.floor import is_at_floor  # torch is loaded by now, but not at start-up
 
-    table = Table(title=None, box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True)
-    replicas = " (median of replicas)" if run.replicas > 1 else ""
+    lines: list[tuple[str, str, str]] = []
     for split, title in (("train", "training data"), ("held_out", "held out")):
         if split not in run.splits:
             continue
-        values = {
-            name: float(np.median(run.evaluation(split, name)[-1]))
-            for name in ("elbo", "entropy_sum", "elbo_standard_error")
-        }
+        names = ("elbo", "entropy_sum", "elbo_standard_error", "gap")
+        final = {name: run.evaluation(split, name)[-1] for name in names}
+        elbo, entropy_sum, error, gap = (float(np.median(final[name])) for name in names)
         points = run.evaluation_points(split)
-        table.add_row(
-            f"ELBO, {title}",
-            f"{values['elbo']:.4f}",
-            f"± {values['elbo_standard_error']:.4f} nats, {points:,} points{replicas}",
-        )
-        gap = values["elbo"] - values["entropy_sum"]
-        relative = 100 * abs(gap) / max(abs(values["elbo"]), 1e-12)
-        table.add_row(f"entropy sum, {title}", f"{values['entropy_sum']:.4f}", f"gap {gap:+.4f} nats, {relative:.2f} %")
+        relative = float(np.median(100 * np.abs(final["gap"]) / np.maximum(np.abs(final["elbo"]), 1e-12)))
+        lines.append((f"ELBO, {title}", f"{elbo:.4f}", f"± {error:.4f} nats, {points:,} points"))
+        lines.append((f"entropy sum, {title}", f"{entropy_sum:.4f}", f"gap {gap:+.4f} nats, {relative:.2f} %"))
     truth = run.data.get("held_out_log_likelihood")
     if truth is not None:
-        table.add_row("true log-likelihood, held out", f"{truth:.4f}", "nats, of the generating density")
+        of = f" with seed {run.config['seed']}" if run.replicas > 1 else ""
+        lines.append((f"true log-likelihood, held out{of}", f"{truth:.4f}", "nats, of the generating density"))
     decoder_log_var = run.series("decoder_log_var")[-1]
     low = is_at_floor(decoder_log_var)
     if low.any():
         of = f", {low.sum()} of {run.replicas} replicas" if run.replicas > 1 else ""
-        table.add_row("decoder ln σ²", f"{decoder_log_var.min():.4f}", f"held at its floor{of}")
+        lines.append(("decoder ln σ²", f"{decoder_log_var.min():.4f}", f"held at its floor{of}"))
     split = "held_out" if "held_out" in run.splits else "train"
     drop = run.evaluation(split, "entropy_drop")[-1]
     active = np.median((drop >= identities.DROP_THRESHOLD).sum(-1))
-    table.add_row("active latents", f"{active:g} of {run.latent_dim}", "by entropy drop")
-    console.print()
-    console.print(table, soft_wrap=True)
-    console.print(f"\nSaved {run.path}. Next:\n  elboverse analyze collapse {run.path}", soft_wrap=True)
+    lines.append(("active latents", f"{active:g} of {run.latent_dim}", "by entropy drop"))
+
+    left, middle = (max(len(line[column]) for line in lines) for column in (0, 1))
+    console.print(f"\nMedians of {run.replicas} replicas:" if run.replicas > 1 else "")
+    for name, value, remark in lines:
+        console.print(f"{name:{left}}  {value:>{middle}}  {remark}", soft_wrap=True)
+    command = shlex.join(["elboverse", "analyze", "collapse", str(run.path)])
+    console.print(f"\nSaved {run.path}. Next:\n  {command}", soft_wrap=True)

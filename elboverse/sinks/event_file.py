@@ -10,16 +10,19 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-__all__ = ["EventFile"]
+__all__ = ["SUFFIX", "EventFile"]
+
+SUFFIX: Final = ".elboverse"
+"""What tells our event files from those of other programs in the same folder."""
 
 
 class EventFile:
-    """Writes events to a new file, whose name sorts behind those of earlier ones.
+    """Writes events to a new file, whose name sorts behind those of earlier ones and ends in `SUFFIX`.
 
     Args:
         folder: where to; made if need be.
@@ -31,7 +34,7 @@ class EventFile:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         seconds, rest = divmod(time.time_ns(), 10**9)
-        name = f"events.out.tfevents.{seconds:010d}.{rest:09d}.{socket.gethostname()}.{os.getpid()}"
+        name = f"events.out.tfevents.{seconds:010d}.{rest:09d}.{socket.gethostname()}.{os.getpid()}{SUFFIX}"
         self._file = (folder / name).open("xb")
         self._records = RecordWriter(self._file)
         self.write(file_version="brain.Event:2")

@@ -54,32 +54,37 @@ class ProgressSink:
 
     def receive(self, record: Record) -> None:
         """Take one record; pictures are not shown."""
-        if self._ended:
-            return
         if isinstance(record, Rows):
             self._done = int(record.step[-1]) + 1
             self._text = _describe(record)
-            try:
-                self._show()
-            except (OSError, SystemExit) as error:  # rich makes the latter of a pipe that nobody reads any more
-                self._ended = True
-                reason = error.strerror if isinstance(error, OSError) else "nobody reads it any more"
-                warnings.warn(f"progress cannot be shown: {reason}. Training goes on.", RuntimeWarning, stacklevel=2)
+            self._try_to_show()
         elif isinstance(record, Evaluation) and record.split == "held_out":
-            self._held_out = f"held-out {np.median(record.scalars['elbo']):.3f}"
+            self._held_out = f"held-out {np.median(record.scalars['elbo']):.3f} (epoch {record.epoch})"
+            self._try_to_show()
 
     def close(self) -> None:
-        """Take the display down."""
+        """Show the last state and take the display down."""
+        self._try_to_show(last=True)
         if self._progress is not None and not self._ended:
             self._progress.stop()
 
-    def _show(self) -> None:
+    def _try_to_show(self, *, last: bool = False) -> None:
+        if self._ended or not self._text:
+            return
+        try:
+            self._show(last=last)
+        except (OSError, SystemExit) as error:  # rich makes the latter of a pipe that nobody reads any more
+            self._ended = True
+            reason = error.strerror if isinstance(error, OSError) else "nobody reads it any more"
+            warnings.warn(f"progress cannot be shown: {reason}. Training goes on.", RuntimeWarning, stacklevel=2)
+
+    def _show(self, *, last: bool) -> None:
         now = time.monotonic()
         speed = (self._done - self._first) / max(1e-9, now - self._started)
         text = "  ".join(part for part in (self._text, self._held_out, f"{speed:,.0f} steps/s") if part)
         if self._progress is not None:
             self._progress.update(self._task, completed=self._done, description=text)
-        elif now - self._last_line >= SECONDS_BETWEEN_LINES or self._done == self._total:
+        elif now - self._last_line >= SECONDS_BETWEEN_LINES or last:
             self._last_line = now
             left = (self._total - self._done) / max(1e-9, speed)
             self._console.print(f"step {self._done:,}/{self._total:,}  {text}  {left:,.0f} s left", soft_wrap=True)

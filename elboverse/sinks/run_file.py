@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -74,9 +75,10 @@ class RunFileSink:
                 raise RunFileError(
                     f"{error}. Nothing of this run is on the disk; its {done:,} steps are lost"
                 ) from error
+            command = shlex.join(["elboverse", "train", "--resume", str(self._writer.path)])
             raise RunFileError(
                 f"{error}. On the disk are the first {self._saved:,} steps; the {done - self._saved:,} after them are "
-                f"lost. Once the file can be written, repeat them:\n  elboverse train --resume {self._writer.path}"
+                f"lost. Once the file can be written, repeat them:\n  {command}"
             ) from error
         self._saved = done
 

@@ -20,7 +20,7 @@ from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
 from elboverse import identities
-from elboverse.sinks.event_file import EventFile
+from elboverse.sinks.event_file import SUFFIX, EventFile
 from elboverse.training.records import Evaluation, Pictures, Record, Rows
 
 __all__ = ["TensorBoardSink"]
@@ -42,15 +42,19 @@ class TensorBoardSink:
         folder: where the event file goes.
         total_steps: length of the run; with the number of scalars it decides which steps are shown.
         latent_dim: H; the first 64 latents are shown.
-        done: steps done before. At 0, event files of an earlier run are removed; else TensorBoard is told to forget
+        record_every: steps between two rows; a shown step is a recorded one.
+        done: steps done before. At 0, our event files of an earlier run are removed; else TensorBoard is told to forget
             what was written from that step on, by a process that was killed before it could save it.
     """
 
-    def __init__(self, folder: Path, total_steps: int, latent_dim: int, done: int = 0) -> None:
+    def __init__(
+        self, folder: Path, total_steps: int, latent_dim: int, *, record_every: int = 1, done: int = 0
+    ) -> None:
         self._folder = folder
         self._latents = min(latent_dim, MOST_LATENTS)
         values = 6 + 2 * self._latents
-        self._stride = max(1, math.ceil(total_steps / MOST_EVENTS), math.ceil(total_steps * values / MOST_VALUES))
+        wanted = max(math.ceil(total_steps / MOST_EVENTS), math.ceil(total_steps * values / MOST_VALUES))
+        self._stride = record_every * math.ceil(wanted / record_every)
         self._file: EventFile | None = None
         self._attempt(lambda: self._start(done))
 
@@ -93,7 +97,7 @@ class TensorBoardSink:
 
     def _start(self, done: int) -> None:
         if done == 0:
-            for stale in self._folder.glob("events.out.tfevents.*"):
+            for stale in self._folder.glob(f"events.out.tfevents.*{SUFFIX}"):
                 stale.unlink()
         self._file = EventFile(self._folder)
         if done:

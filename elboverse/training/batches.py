@@ -93,6 +93,7 @@ class Batches:
         self._noise_shape = noise_shape
         self._intake = Intake(train.device, train.dtype) if intake is None else intake
         self._orders: dict[int, Tensor] = {}
+        self._kept_noise: tuple[int, Tensor] | None = None
 
     def draw(self, first_step: int, count: int) -> Chunk:
         """Return the batches and the noise of steps first_step … first_step + count − 1.
@@ -159,11 +160,13 @@ class Batches:
         if self._noise_shape is None:
             return None
         number, offset = divmod(first_step, self.chunk)
-        noise = torch.empty(
-            (len(self._seeds), self.chunk, *self._noise_shape),
-            dtype=self._intake.dtype,
-            device=self._intake.device,
-        )
-        for replica, seed in enumerate(self._seeds):
-            noise[replica].normal_(generator=generator(seed, "noise", number, device=self._intake.device))
-        return noise[:, offset : offset + count]
+        if self._kept_noise is None or self._kept_noise[0] != number:  # a chunk may be asked for in pieces
+            noise = torch.empty(
+                (len(self._seeds), self.chunk, *self._noise_shape),
+                dtype=self._intake.dtype,
+                device=self._intake.device,
+            )
+            for replica, seed in enumerate(self._seeds):
+                noise[replica].normal_(generator=generator(seed, "noise", number, device=self._intake.device))
+            self._kept_noise = (number, noise)
+        return self._kept_noise[1][:, offset : offset + count]

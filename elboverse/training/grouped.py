@@ -59,11 +59,13 @@ def measure_grouping(models: Sequence[Model], settings: StepSettings, x: Tensor,
         noise: its noise, (B, H) or (K, B, H), or None.
     """
     best, least = 1, _seconds_per_replica(models[:1], settings, x, noise)
-    sizes = [size for size in (2**power for power in range(1, 20)) if size < len(models)]
-    for size in (*sizes, len(models)):
+    sizes = [*(size for size in (2**power for power in range(1, 20)) if size < len(models)), len(models)]
+    for size in sizes:
         try:
             seconds = _seconds_per_replica(models[:size], settings, x, noise)
-        except Exception as error:  # noqa: BLE001 - whatever torch raises where vmap has no rule
+        except Exception as error:  # noqa: BLE001 - whatever torch raises where vmap has no rule, or memory ends
+            if size > sizes[0]:
+                break
             return Grouping(1, " ".join(f"{type(error).__name__}: {error}".split())[:200])
         if seconds < least:
             best, least = size, seconds

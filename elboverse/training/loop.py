@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -24,6 +25,9 @@ ADVICE: Final = (
     "Everything before it is saved. Lower training.learning_rate or training.variance_learning_rate, or raise the "
     "initial log-variances."
 )
+
+LONGEST_SILENCE: Final = 1.0
+"""Seconds after which a chunk of steps is cut, so that slow steps are shown and saved too."""
 
 MOST_NORMS: Final = 3
 """How many parameters a complaint names with their norms: the largest ones."""
@@ -165,53 +169,48 @@ class Loop:
         first, count = self.done, self._chunk_end() - self.done
         before = {path: tensor.clone() for path, tensor in self._step.tensors().items()}
         try:
-            recorded, rows = self._advance(count)
+            rows = self._advance(count)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - handed on, whatever a plugin raises
             self._step.load(before)
             self.done = first
             return [], error
-        if not rows:
-            return [], None
-        steps, columns = np.asarray(recorded, dtype=np.int64), torch.stack(rows).cpu().numpy()
-        columns = columns.reshape(len(steps), self._step.replicas, -1)
+        # All steps are looked at, also those that are not recorded: a number that went wrong must not be saved.
+        columns = torch.stack(rows).cpu().numpy().reshape(len(rows), self._step.replicas, -1)
         bad = ~np.isfinite(columns).all((1, 2))
-        good = int(np.argmax(bad)) if bad.any() else len(steps)
-        records: list[Record] = (
-            [rows_from_columns(steps[:good], self.plan.betas[steps[:good]], columns[:good], self._dimension)]
-            if good
-            else []
-        )
-        if good == len(steps):
+        good = int(np.argmax(bad)) if bad.any() else len(rows)
+        steps = np.arange(first, first + good)
+        due = (steps % self.plan.record_every == 0) | (steps == self.plan.total_steps - 1)
+        records: list[Record] = []
+        if due.any():
+            betas = self.plan.betas[steps[due]]
+            records.append(rows_from_columns(steps[due], betas, columns[:good][due], self._dimension))
+        if good == len(rows):
             return records, None
         self._step.load(before)
         self.done = first
         if good:
-            self._advance(int(steps[good - 1]) + 1 - first, stoppable=False)
-        earlier = (first - 1) // self.plan.record_every * self.plan.record_every  # negative where there is none
-        last_good = int(steps[good - 1]) if good else earlier
-        return records, self._complaint(int(steps[good]), columns[good], last_good)
+            self._advance(good, interruptible=False)
+        last_row = (first + good - 1) // self.plan.record_every * self.plan.record_every  # negative where there is none
+        return records, self._complaint(first + good, columns[good], last_row)
 
-    def _advance(self, count: int, *, stoppable: bool = True) -> tuple[list[int], list[Tensor]]:
-        """Do the next steps, which lie in one chunk, and return the recorded ones and their columns on the device."""
-        first = self.done
+    def _advance(self, count: int, *, interruptible: bool = True) -> list[Tensor]:
+        """Do the next steps, which lie in one chunk, and return the columns of each on the device.
+
+        Where it may, it ends early when asked to stop, or after `LONGEST_SILENCE`; a chunk can be cut anywhere.
+        """
+        first, started = self.done, time.monotonic()
         drawn = self._batches.draw(first, count)
         betas = torch.as_tensor(self.plan.betas[first : first + count], dtype=self._dtype).to(self._device)
         rows: list[Tensor] = []
-        recorded: list[int] = []
-        step, record_every, last = self._step, self.plan.record_every, self.plan.total_steps - 1
         for index, (x, beta) in enumerate(zip(drawn.x, betas.unbind(0), strict=True)):
-            columns = step(x, None if drawn.noise is None else drawn.noise[index], beta)
-            number = first + index
-            if number % record_every == 0 or number == last:
-                rows.append(columns)
-                recorded.append(number)
-            self.done = number + 1
-            if self._stopping and stoppable:
+            rows.append(self._step(x, None if drawn.noise is None else drawn.noise[index], beta))
+            self.done = first + index + 1
+            if interruptible and (self._stopping or time.monotonic() - started > LONGEST_SILENCE):
                 break
-        return recorded, rows
+        return rows
 
     def _complaint(self, number: int, columns: npt.NDArray[Any], last_good: int) -> NonFiniteError:
-        """Return the error for a recorded step with columns (R, 2 + 3H) that are not all finite."""
+        """Return the error for a step with columns (R, 2 + 3H) that are not all finite."""
         replica, column = (int(index) for index in np.argwhere(~np.isfinite(columns))[0])
         width = len(SCALAR_COLUMNS)
         if column < width:

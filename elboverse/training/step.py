@@ -24,7 +24,7 @@ __all__ = ["Rules", "SingleStep", "Step", "StepSettings"]
 class Step(abc.ABC):
     """One update of the parameters from a batch: a function of parameters, batch, noise and β.
 
-    It holds the parameters of R replicas, each with shape (R, ...) in `state`. Abstract: final are `SingleStep` and
+    It holds the parameters of R replicas, each with shape (R, ...) in `tensors`. Abstract: final are `SingleStep` and
     `replicated.ReplicatedStep`.
 
     Attributes:

@@ -32,7 +32,7 @@ from elboverse.training.step import SingleStep, StepSettings
 
 SHAPES = ((100, 20, 128, 1024), (18, 12, 128, 1024), (2, 2, 32, 128), (784, 10, 64, 256))
 REPLICAS = ((2, 2, (32,), 128, 64), (10, 2, (50, 50), 2000, 16))
-SECONDS = 1.5
+SECONDS = 4.0
 """About how long one turn takes."""
 
 
