@@ -244,6 +244,11 @@ class Data:
         """D, the number of observed dimensions."""
         return math.prod(self.shape)
 
+    def value_range(self) -> tuple[float, float]:
+        """Return the least and the greatest training value in data units; it goes once through all of them."""
+        low, high = (self.scaling.undo(self.scaled(bound)) for bound in (self.train.amin(0), self.train.amax(0)))
+        return float(low.min()), float(high.max())
+
     def scaled(self, points: Tensor) -> Tensor:
         """Return some of `train` or `held_out`, shape (*B, D), as the model sees them: bytes are scaled."""
         return points if points.is_floating_point() else self.scaling.apply(points)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from elboverse import environment
 from elboverse.config import ExperimentConfig, apply_override, from_table, load, to_table
+from elboverse.contracts import Data
 from elboverse.errors import ConfigError, Interrupted, PluginError, RunFileError
 from elboverse.experiment import Experiment, build_experiment, describe_components, selections
 from elboverse.interrupts import stop_on_signals
@@ -259,7 +260,8 @@ def _execute(experiment: Experiment, writer: RunWriter, saved: int | None, conso
             )
         )
         if console is not None:
-            sinks.append(ProgressSink(console, total_steps, done=loop.done))
+            heading = _describe_data(experiment.data)
+            sinks.append(ProgressSink(console, total_steps, done=loop.done, heading=heading))
         try:
             with attributed(selections(experiment.config)):
                 _walk(loop, sinks, run_file, path)
@@ -272,6 +274,15 @@ def _execute(experiment: Experiment, writer: RunWriter, saved: int | None, conso
         for sink in reversed(sinks):
             sink.close()
     return Run.open(path)
+
+
+def _describe_data(data: Data) -> str:
+    shape = "×".join(str(length) for length in data.shape)
+    kind = f"bytes, scaled as {data.scaling.kind}"  # of which there may be gigabytes, on the disk
+    if data.train.is_floating_point():
+        low, high = data.value_range()
+        kind = f"values {low:.4g} to {high:.4g}{f' {data.unit}' if data.unit else ''}, scaling {data.scaling.kind}"
+    return f"Data: {len(data.train):,} training and {len(data.held_out):,} held-out points of shape {shape}, {kind}"
 
 
 def _walk(loop: Loop, sinks: Sequence[Sink], run_file: RunFileSink, path: Path) -> None:

@@ -208,3 +208,14 @@ def test_a_full_output_is_told_in_a_sentence() -> None:
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert "No space left on device" in ended.stderr
+
+
+def test_training_reports_shape_and_range_of_the_users_own_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.csv").write_text("a,b\n" + "\n".join(f"{number},{-2 * number}" for number in range(101)))
+    table = f'[dataset]\nname = "array"\npath = "{tmp_path / "own.csv"}"\nheld_out = 0.0\n'
+    (tmp_path / "own.toml").write_text(table + "[training]\nepochs = 1\nbatch_size = 50\n")
+    main(["train", str(tmp_path / "own.toml"), "--out", str(tmp_path / "run")])
+    printed = capsys.readouterr().out
+    assert "101 training and 0 held-out points of shape 2, values -200 to 100, scaling min-max" in printed

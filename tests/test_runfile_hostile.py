@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from mutating import damaged
 from run_samples import SEAL_BYTES, forged, reseal, sample
 
 from elboverse.errors import RunFileError
@@ -106,38 +107,13 @@ def test_a_file_cut_at_any_length_is_refused(tmp_path: Path) -> None:
             Run.open(path)
 
 
-def damaged(intact: bytes, generator: random.Random) -> bytes:
-    """Return `intact` with bits flipped, bytes zeroed, cut out, doubled or swapped."""
-    content = bytearray(intact)
-    length = generator.choice([1, 4, 64, 512, 4096])
-    first, second = (generator.randrange(len(content) - 2 * length) for _ in range(2))
-    match generator.randrange(6):
-        case 0:
-            for _ in range(generator.choice([1, 1, 2, 8])):
-                content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
-        case 1:
-            content[first : first + length] = bytes(length)
-        case 2:
-            del content[first : first + length]
-        case 3:
-            content[first:first] = content[second : second + length]
-        case 4:
-            content[first : first + length], content[second : second + length] = (
-                content[second : second + length],
-                content[first : first + length],
-            )
-        case _:
-            content[first : first + length] = generator.randbytes(length)
-    return bytes(content)
-
-
 def test_no_damaged_copy_is_read_as_anything_but_the_original(tmp_path: Path) -> None:
     path = sample(tmp_path / "run.h5")
     intact, original = path.read_bytes(), everything(path)
     generator = random.Random(20)
     refused = 0
     for _ in range(300):
-        copy = damaged(intact, generator)
+        copy = damaged(intact, intact, generator)
         path.write_bytes(copy)
         try:
             found = everything(path)
@@ -152,6 +128,7 @@ READ_FORGERIES = """
 import random, resource, sys
 from pathlib import Path
 import test_runfile_hostile as hostile
+from mutating import damaged
 from run_samples import SEAL_BYTES, reseal, sample
 from elboverse.errors import RunFileError
 path = sample(Path(sys.argv[1]), steps=5)
@@ -159,7 +136,7 @@ intact = path.read_bytes()[:-SEAL_BYTES]
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 generator = random.Random(3)
 for _ in range(120):
-    path.write_bytes(hostile.damaged(intact, generator))
+    path.write_bytes(damaged(intact, intact, generator))
     reseal(path)
     try:
         hostile.everything(path)

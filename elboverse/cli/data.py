@@ -198,7 +198,6 @@ def _built(selection: Selection, seed: int) -> Data:
 
 def _described(built: Data) -> dict[str, Any]:
     low, high = (getattr(built.train, bound)(0) for bound in ("amin", "amax"))
-    raw_low, raw_high = (built.scaling.undo(built.scaled(bound)) for bound in (low, high))
     size = sum(part.numel() * part.element_size() for part in (built.train, built.held_out))
     return {
         "train_points": len(built.train),
@@ -207,7 +206,7 @@ def _described(built: Data) -> dict[str, Any]:
         "dimensions": built.dimension,
         "names": list(built.names),
         "unit": built.unit,
-        "range": [float(raw_low.min()), float(raw_high.max())],
+        "range": list(built.value_range()),
         "range_as_trained": [float(built.scaled(low).min()), float(built.scaled(high).max())],
         "scaling": built.scaling.kind,
         "stored_as": str(built.train.dtype).removeprefix("torch."),

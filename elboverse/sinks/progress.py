@@ -29,10 +29,12 @@ class ProgressSink:
         console: where to; it knows whether it is a terminal.
         total_steps: length of the run.
         done: steps done before.
+        heading: a line to show once, above the rest.
     """
 
-    def __init__(self, console: Console, total_steps: int, done: int = 0) -> None:
+    def __init__(self, console: Console, total_steps: int, done: int = 0, heading: str = "") -> None:
         self._console = console
+        self._heading = heading
         self._total = total_steps
         self._started = self._last_line = time.monotonic()
         self._first = self._done = done
@@ -79,6 +81,9 @@ class ProgressSink:
             warnings.warn(f"progress cannot be shown: {reason}. Training goes on.", RuntimeWarning, stacklevel=2)
 
     def _show(self, *, last: bool) -> None:
+        if self._heading:
+            self._console.print(self._heading, soft_wrap=True)
+            self._heading = ""
         now = time.monotonic()
         speed = (self._done - self._first) / max(1e-9, now - self._started)
         text = "  ".join(part for part in (self._text, self._held_out, f"{speed:,.0f} steps/s") if part)

@@ -11,7 +11,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from elboverse.contracts import Model, SamplingFree
 from elboverse.training.adam import Adam
-from elboverse.training.gradients import LOG_VAR_FLOOR, Functions, Gradients
+from elboverse.training.gradients import LOG_VAR_FLOOR, Functions
 from elboverse.training.step import (
     Rules,
     Step,
@@ -48,7 +48,7 @@ class ReplicatedStep(Step):
         self._optimizer = Adam(self._trained, rules.learning_rates(self._trained))
         prior_name = template.variance_parameters().prior
         fixed_prior = torch.stack([model.prior().log_var.detach() for model in models])
-        self._gradients = Gradients(
+        self._gradients = rules.gradients(
             Functions(
                 encode=self._lifted(lambda model, x: model.encode(x)),
                 decode=self._lifted(lambda model, z: model.decode(z)),
@@ -57,10 +57,7 @@ class ReplicatedStep(Step):
                 penalty=self._penalty if rules.penalised is not None else None,
                 replicated=True,
             ),
-            optimal_decoder=rules.optimal_decoder,
-            optimal_prior=rules.optimal_prior,
-            samples_at_once=settings.samples_at_once,
-            compile_mode=settings.compile_mode,
+            settings,
         )
         self._project()
 

@@ -165,6 +165,16 @@ class Rules:
             floored=(names.decoder,) if names.decoder is not None and not settings.optimal else (),
         )
 
+    def gradients(self, functions: Functions, settings: StepSettings) -> Gradients:
+        """Return what computes the gradients of functions under these rules."""
+        return Gradients(
+            functions,
+            optimal_decoder=self.optimal_decoder,
+            optimal_prior=self.optimal_prior,
+            samples_at_once=settings.samples_at_once,
+            compile_mode=settings.compile_mode,
+        )
+
     def learning_rates(self, names: Iterable[str]) -> dict[str, float]:
         """Return the learning rate of each parameter named."""
         return {name: self.variance_learning_rate if name in self.variances else self.learning_rate for name in names}
@@ -192,7 +202,7 @@ class SingleStep(Step):
         self._projection = rules.projection
         penalised = model.get_parameter(rules.penalised) if rules.penalised else None
         penalty = rules.penalty
-        self._gradients = Gradients(
+        self._gradients = rules.gradients(
             Functions(
                 encode=model.encode,
                 decode=model.decode,
@@ -201,10 +211,7 @@ class SingleStep(Step):
                 penalty=None if penalty is None or penalised is None else lambda: penalty.penalty(penalised),
                 replicated=False,
             ),
-            optimal_decoder=rules.optimal_decoder,
-            optimal_prior=rules.optimal_prior,
-            samples_at_once=settings.samples_at_once,
-            compile_mode=settings.compile_mode,
+            settings,
         )
         self._project()
 
