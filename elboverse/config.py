@@ -56,7 +56,8 @@ class TrainingConfig:
             needs; by default as many as fit the processor's cache.
         replicas: R, copies trained side by side with seeds s … s+R−1.
         replica_group: how many replicas share one vectorised step; by default measured before the first step.
-        evaluate_every: epochs between two evaluations; there is one before the first and one after the last epoch.
+        evaluate_every: epochs between two evaluations, rounded to whole steps; 0.1 is ten evaluations an epoch. There
+            is one before the first and one after the last step, and, on a stream, one where a regime ends.
         record_every: steps between two recorded rows.
         snapshot_every_seconds: time between two saved snapshots at least; it is longer where saving would take more
             than about 2 % of the run's time.
@@ -75,7 +76,7 @@ class TrainingConfig:
     samples_at_once: int | None = attrs.field(default=None, validator=in_range(minimum=1))
     replicas: int = attrs.field(default=1, validator=in_range(minimum=1, maximum=MOST_REPLICAS))
     replica_group: int | None = attrs.field(default=None, validator=in_range(minimum=1))
-    evaluate_every: int = attrs.field(default=10, validator=in_range(minimum=1))
+    evaluate_every: float = attrs.field(default=10.0, validator=in_range(above=0, maximum=MOST_EPOCHS))
     record_every: int = attrs.field(default=1, validator=in_range(minimum=1))
     snapshot_every_seconds: float = attrs.field(default=10.0, validator=in_range(minimum=0))
     compile: Literal["off", "default", "reduce-overhead"] = "off"

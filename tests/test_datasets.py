@@ -41,7 +41,7 @@ DIMENSIONS = {
 COMPONENTS = {
     component.name: Registered("dataset", component, Plugin("built-in", "elboverse", "0"))
     for component in DATASETS
-    if component.name != "array"
+    if component.name not in {"array", "gaussian-stream"}
 }
 generated = pytest.mark.parametrize("name", list(DIMENSIONS))
 

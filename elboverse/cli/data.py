@@ -21,7 +21,7 @@ from elboverse.registry import Registered, Registry, Selection, discover
 from elboverse.structuring import Faults, build_converter, structure_selection
 
 if TYPE_CHECKING:
-    from elboverse.contracts import Data
+    from elboverse.contracts import Data, Stream
 
 __all__ = ["data"]
 
@@ -215,6 +215,14 @@ def _described(built: Data) -> dict[str, Any]:
         "train_log_likelihood": built.train_log_likelihood,
         "held_out_log_likelihood": built.held_out_log_likelihood,
         "fingerprint": built.fingerprint,
+        **({} if built.stream is None else _described_stream(built.stream)),
+    }
+
+
+def _described_stream(stream: Stream) -> dict[str, Any]:
+    return {
+        "points_per_pass": stream.points_per_pass,
+        "regimes": [f"{regime.name} from point {regime.first_point:,}" for regime in stream.regimes],
     }
 
 

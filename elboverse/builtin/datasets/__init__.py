@@ -11,6 +11,7 @@ _PLANAR = "elboverse.builtin.datasets.planar"
 _SURFACES = "elboverse.builtin.datasets.surfaces"
 _LINEAR = "elboverse.builtin.datasets.pca"
 _MANIFOLD = "elboverse.builtin.datasets.manifold"
+_STREAM = "elboverse.builtin.datasets.gaussian_stream"
 _ARRAY = "elboverse.builtin.datasets.array"
 
 DATASETS = (
@@ -33,6 +34,12 @@ DATASETS = (
         f"{_LINEAR}:PCAOptions",
         f"{_LINEAR}:build_pca",
         "points of probabilistic PCA, with their true log-likelihood",
+    ),
+    Component(
+        "gaussian-stream",
+        f"{_STREAM}:GaussianStreamOptions",
+        f"{_STREAM}:build_gaussian_stream",
+        "an endless stream of Gaussian points with regimes of different latent dimensionality",
     ),
     Component("array", f"{_ARRAY}:ArrayOptions", f"{_ARRAY}:build_array", "your own .npy, .npz, .csv or .h5 file"),
 )
