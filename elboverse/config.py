@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,19 +18,26 @@ from elboverse.structuring import build_converter, in_range, structure, unstruct
 
 __all__ = [
     "DEFAULT",
+    "SWEEP",
     "ExperimentConfig",
     "TrainingConfig",
     "apply_override",
+    "apply_sweep",
     "config_folder",
     "from_table",
     "load",
     "named_configs",
+    "read_table",
+    "replace_value",
     "to_table",
     "to_toml",
 ]
 
 DEFAULT = "circle"
 """The shipped config that is used where none is named."""
+
+SWEEP = "sweep"
+"""The table that makes a config describe several runs; see `elboverse.sweep`."""
 
 MAXIMUM_BYTES = 1 << 20
 
@@ -141,6 +148,11 @@ def from_table(table: Mapping[str, Any], registry: Registry | None = None) -> Ex
     Raises:
         ConfigError: with every fault found, those of components that do not fit together included.
     """
+    if SWEEP in table:
+        raise ConfigError(
+            f"{SWEEP}: the config describes several runs, where one is expected; train them with `elboverse train` or "
+            "elboverse.train_sweep"
+        )
     registry = discover() if registry is None else registry
     config: ExperimentConfig = structure(build_converter(registry), table, ExperimentConfig)
     faults = list(_misfits(config))
@@ -224,15 +236,56 @@ def apply_override(table: dict[str, Any], override: str) -> str:
     Raises:
         ConfigError: it has no ``=`` or an empty key.
     """
-    key, separator, text = override.partition("=")
+    path, text = _split(override, f"--set {override}: give it as key.path=value, for example --set model.latent_dim=8")
+    value = _toml_value(text)
+    replace_value(table, path, text.strip() if value is None else value)
+    return ".".join(path)
+
+
+def apply_sweep(table: dict[str, Any], setting: str) -> None:
+    """Make a raw table a sweep over some values of a setting, besides those that it sweeps over already.
+
+    Args:
+        table: changed in place.
+        setting: ``"key.path=[2, 4]"`` or ``"key.path=2,4"``, the values in TOML; what is none is taken as a string.
+
+    Raises:
+        ConfigError: it has no ``=`` or an empty key.
+    """
+    example = "model.latent_dim=2,4,6"
+    path, text = _split(setting, f"--sweep {setting}: give it as key.path=values, for example --sweep {example}")
+    values = _toml_value(text)
+    if not isinstance(values, list):
+        each = [part.strip() for part in text.split(",")]
+        values = [part if value is None else value for part in each for value in (_toml_value(part),)]
+    replace_value(table, (SWEEP, ".".join(path)), values)
+
+
+def _split(text: str, advice: str) -> tuple[list[str], str]:
+    key, separator, value = text.partition("=")
     path = [part.strip() for part in key.split(".")]
     if not separator or not all(path):
-        raise ConfigError(f"--set {override}: give it as key.path=value, for example --set model.latent_dim=8")
+        raise ConfigError(advice)
+    return path, value
+
+
+def _toml_value(text: str) -> Any:
+    """Return the value that a text is in TOML, None if it is none."""
     try:
         parsed = tomllib.loads(f"value = {text}")
-        value = parsed["value"] if len(parsed) == 1 else text
     except (tomllib.TOMLDecodeError, RecursionError, ValueError):
-        value = text.strip()
+        return None
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def replace_value(table: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set one value of a raw table, leaving the tables that it shares with others as they are.
+
+    Args:
+        table: changed in place.
+        path: the keys that lead to the value.
+        value: as TOML gives it.
+    """
     inner = table
     for part in path[:-1]:
         below = inner.get(part, {})
@@ -241,7 +294,6 @@ def apply_override(table: dict[str, Any], override: str) -> str:
         inner[part] = dict(below)
         inner = inner[part]
     inner[path[-1]] = value
-    return ".".join(path)
 
 
 def _misfits(config: ExperimentConfig) -> Iterable[str]:

@@ -35,6 +35,7 @@ ROWS = (
     {"conformance", "environment", "interrupts"},
     {"experiment"},
     {"execution"},
+    {"sweep"},
     {"trained"},
     {"builtin"},
     {"testing"},
