@@ -34,5 +34,11 @@ DATASETS = (
         f"{_LINEAR}:build_pca",
         "points of probabilistic PCA, with their true log-likelihood",
     ),
+    Component(
+        "pca-ring",
+        f"{_LINEAR}:PCAOptions",
+        f"{_LINEAR}:build_pca_ring",
+        "those of PCA with their latents drawn onto a ring",
+    ),
     Component("array", f"{_ARRAY}:ArrayOptions", f"{_ARRAY}:build_array", "your own .npy, .npz, .csv or .h5 file"),
 )
