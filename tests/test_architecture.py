@@ -29,7 +29,8 @@ ROWS = (
     {"registry"},
     {"structuring"},
     {"config"},
-    {"runfile"},
+    {"expectations", "runfile"},
+    {"analysing"},
     {"training"},
     {"sinks"},
     {"conformance", "environment", "interrupts"},
@@ -37,7 +38,7 @@ ROWS = (
     {"execution"},
     {"trained"},
     {"builtin"},
-    {"testing"},
+    {"reproduction", "testing"},
     {"cli"},
     {"__main__"},
 )
