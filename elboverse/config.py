@@ -18,12 +18,14 @@ from elboverse.structuring import build_converter, in_range, structure, unstruct
 
 __all__ = [
     "DEFAULT",
+    "EXPECTED_SUFFIX",
     "SWEEP",
     "ExperimentConfig",
     "TrainingConfig",
     "apply_override",
     "apply_sweep",
     "config_folder",
+    "find_config",
     "from_table",
     "load",
     "named_configs",
@@ -38,6 +40,9 @@ DEFAULT = "circle"
 
 SWEEP = "sweep"
 """The table that makes a config describe several runs; see `elboverse.sweep`."""
+
+EXPECTED_SUFFIX = ".expected.toml"
+"""How the file ends that says what is expected of a config's run (see `expectations`)."""
 
 MAXIMUM_BYTES = 1 << 20
 
@@ -180,9 +185,12 @@ def config_folder() -> Path:
 
 
 def named_configs() -> dict[str, Path]:
-    """Return the shipped configs by name, those in subfolders as ``folder/name``."""
+    """Return the shipped configs by name, those in subfolders as ``folder/name``.
+
+    What is expected of a config's run lies beside it, in ``name.expected.toml``, and is no config.
+    """
     folder = config_folder()
-    files = sorted(folder.rglob("*.toml"))
+    files = sorted(file for file in folder.rglob("*.toml") if not file.name.endswith(EXPECTED_SUFFIX))
     return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
 
 
@@ -192,7 +200,7 @@ def read_table(source: str | Path | None) -> dict[str, Any]:
     Raises:
         ConfigError: there is none, or it is no TOML.
     """
-    path = _find(DEFAULT if source is None else source)
+    path = find_config(DEFAULT if source is None else source)
     try:
         if path.stat().st_size > MAXIMUM_BYTES:
             raise ConfigError(f"{path}: more than {MAXIMUM_BYTES:,} bytes; a config is a small TOML file")
@@ -207,7 +215,12 @@ def read_table(source: str | Path | None) -> dict[str, Any]:
         raise ConfigError(f"{path}: no usable TOML: {error}") from error
 
 
-def _find(source: str | Path) -> Path:
+def find_config(source: str | Path) -> Path:
+    """Return the file of a config: a TOML file, or that of the shipped config of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
     named = named_configs()
     try:
         path = Path(source).expanduser()

@@ -29,7 +29,8 @@ ROWS = (
     {"registry"},
     {"structuring"},
     {"config"},
-    {"runfile"},
+    {"expectations", "runfile"},
+    {"analysing"},
     {"training"},
     {"sinks"},
     {"conformance", "environment", "interrupts"},
@@ -38,7 +39,7 @@ ROWS = (
     {"sweep"},
     {"trained"},
     {"builtin"},
-    {"testing"},
+    {"reproduction", "testing"},
     {"cli"},
     {"__main__"},
 )

@@ -76,6 +76,25 @@ def test_every_shipped_config_loads_and_survives_the_round_trip(name: str, tmp_p
         assert load(copy, registry=registry) == original
 
 
+def test_every_experiment_of_the_paper_has_a_config() -> None:
+    main = {"celeba", "manifold", "mnist", "susy"}
+    variants = {"verification-c-batch-100", "verification-c-learning-rate-0.005"}
+    verification = {"verification-a", "verification-b", "verification-c"} | variants
+    assert {f"paper/{name}" for name in main | verification} <= set(named_configs())
+
+
+@pytest.mark.parametrize(
+    ("variant", "changed"),
+    [
+        ("batch-100", {"batch_size": 100, "record_every": 100}),
+        ("learning-rate-0.005", {"learning_rate": 0.005, "variance_learning_rate": 0.005}),
+    ],
+)
+def test_variants_of_an_experiment_differ_in_what_they_are_named_after(variant: str, changed: dict[str, Any]) -> None:
+    table, other = to_table(load("paper/verification-c")), to_table(load(f"paper/verification-c-{variant}"))
+    assert other == table | {"name": f"{table['name']}-{variant}", "training": table["training"] | changed}
+
+
 def test_the_resolved_config_holds_every_default() -> None:
     table = to_table(load(MINIMAL))
     assert table["training"]["batch_size"] == 1024

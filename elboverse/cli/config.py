@@ -26,9 +26,11 @@ def config() -> None:
 @config.command(name="list")
 def list_() -> None:
     """List the configs that ship with elboverse, usable by name."""
-    for name, path in named_configs().items():
+    named = named_configs()
+    width = max(map(len, named), default=0)
+    for name, path in named.items():
         first = path.read_text(encoding="utf-8").partition("\n")[0]
-        click.echo(f"{name:24} {first.lstrip('# ') if first.startswith('#') else ''}".rstrip())
+        click.echo(f"{name:{width}}  {first.lstrip('# ') if first.startswith('#') else ''}".rstrip())
 
 
 @config.command()
