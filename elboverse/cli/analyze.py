@@ -18,6 +18,7 @@ from elboverse.contracts import Result
 from elboverse.errors import AnalysisError, PluginError
 from elboverse.registry import Registered, Registry, discover
 from elboverse.runfile import Run
+from elboverse.sweep import run_files
 
 __all__ = ["analyze"]
 
@@ -53,7 +54,7 @@ class AnalysisGroup(click.Group):
 def analyze() -> None:
     """Analyse a finished or running run from its run.h5: a table, a figure, JSON.
 
-    Some analyses take several runs.
+    Some analyses take several runs, or the folder of a sweep.
     """
 
 
@@ -74,9 +75,8 @@ def _command(registry: Registry, registered: Registered) -> click.Command:
         if figure is not None:
             check_figure(figure)
         with ExitStack() as stack:
-            runs = tuple(
-                stack.enter_context(Run.open(path)) for path in (paths if isinstance(paths, tuple) else [paths])
-            )
+            files = [file for path in paths for file in run_files(path)] if isinstance(paths, tuple) else [paths]
+            runs = tuple(stack.enter_context(Run.open(file)) for file in files)
             result = analysed(registered, options, runs)
             if figure is not None and result.draw is None:
                 raise AnalysisError(f"--figure: the analysis {registered.name!r} has no figure; leave the option out")
