@@ -20,6 +20,7 @@ from elboverse.contracts import (
     Projection,
     SamplingFree,
     Scaling,
+    Stream,
 )
 from elboverse.data import require_finite
 from elboverse.errors import ConfigError, DataError, PluginError
@@ -62,7 +63,35 @@ def require_data(data: Any, who: str) -> Data:
     for part, name in ((data.train, "train"), (data.held_out, "held out")):
         if len(part) and part.is_floating_point():
             require_finite(part, f"{who}, {name}")
+    if data.stream is not None:
+        _require_stream(data.stream, data, who)
     return data
+
+
+def _require_stream(stream: Any, data: Data, who: str) -> None:
+    if not isinstance(stream, Stream):
+        raise PluginError(
+            f"{who}: stream is a {type(stream).__name__}; expected is an object with points_per_pass, regimes, "
+            "points(first, count) and held_out(position)"
+        )
+    starts = [regime.first_point for regime in stream.regimes]
+    ascending = starts == sorted(set(starts)) and all(start < stream.points_per_pass for start in starts)
+    if not starts or starts[0] != 0 or not ascending:
+        raise PluginError(
+            f"{who}: the regimes of its stream begin at points {starts} of {stream.points_per_pass}; expected is that "
+            "the first one begins at 0 and each other one after the one before, within the pass"
+        )
+    for what, part, rows in (
+        ("stream.points(0, 2)", stream.points(0, 2), 2),
+        ("stream.held_out(0)", stream.held_out(0), len(stream.held_out(stream.points_per_pass - 1))),
+    ):
+        _require_shape(part, (rows, data.dimension), f"{who}: {what}")
+        if not part.is_floating_point():
+            raise PluginError(f"{who}: {what} has type {part.dtype}; expected is floating point")
+    if not data.train.is_floating_point():
+        raise PluginError(f"{who}: train has type {data.train.dtype}; expected is floating point, as of its stream")
+    if bool(len(data.held_out)) != bool(len(stream.held_out(0))):
+        raise PluginError(f"{who}: only one of held_out and stream.held_out(0) is empty; expected is both or none")
 
 
 def require_model(model: Any, points: Tensor, who: str) -> int:

@@ -33,9 +33,11 @@ __all__ = [
     "Network",
     "Penalty",
     "Projection",
+    "Regime",
     "Result",
     "SamplingFree",
     "Scaling",
+    "Stream",
     "Table",
     "VarianceParameters",
 ]
@@ -205,6 +207,57 @@ class Scaling:
         return float(self.scale.double().log().sum())
 
 
+@attrs.frozen(kw_only=True)
+class Regime:
+    """A stretch of a stream whose points follow one distribution.
+
+    Args:
+        name: what a table and a figure call it.
+        first_point: where in a pass it begins; it ends where the next one begins, the last one with the pass.
+        latents: how many latents generate it, where that is known.
+        log_likelihood: its expected log-likelihood under the generating density in nats per scaled point, where that
+            is known.
+        covariance_eigenvalues: of the generating density, for scaled points, descending, D of them, where known.
+    """
+
+    name: str
+    first_point: int
+    latents: int | None = None
+    log_likelihood: float | None = None
+    covariance_eigenvalues: tuple[float, ...] | None = None
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """Points that come in an order, without end, each seen once: what a dataset of a stream adds to its `Data`.
+
+    Training takes batch after batch in order. A pass is what an epoch is for other data: the stretch after which the
+    regimes repeat, with points of its own. Everything is a function of the position alone, so that a run can be
+    resumed anywhere.
+    """
+
+    points_per_pass: int
+
+    regimes: Sequence[Regime]
+    """Of one pass, in order; the first one begins at point 0."""
+
+    def points(self, first: int, count: int) -> Tensor:
+        """Return the points first … first + count − 1, scaled and in floating point, shape (count, D).
+
+        Args:
+            first: position in the stream, from 0; there is no end to it.
+            count: how many, at least 1.
+        """
+        ...
+
+    def held_out(self, position: int) -> Tensor:
+        """Return points that the stream never shows, of the regime that the point at `position` is of.
+
+        Their number, M, is the same everywhere; shape (M, D), scaled and in floating point.
+        """
+        ...
+
+
 @attrs.frozen(eq=False, kw_only=True)
 class Data:
     """What a dataset's `build(options, seed)` returns: points, ready to train on.
@@ -226,6 +279,8 @@ class Data:
         held_out_log_likelihood: the same for the held-out points.
         augment: returns a training batch, scaled and of shape (B, D), with each point replaced by a random variant of
             it, such as its mirror image; all randomness from the generator. None for no augmentation.
+        stream: where the points come in an order and without end; training then goes along it, and `train` and
+            `held_out` are samples of it to look at. None for points that epochs go through in a random order.
     """
 
     train: Tensor
@@ -238,6 +293,7 @@ class Data:
     train_log_likelihood: float | None = None
     held_out_log_likelihood: float | None = None
     augment: Callable[[Tensor, Generator], Tensor] | None = None
+    stream: Stream | None = None
 
     @property
     def dimension(self) -> int:

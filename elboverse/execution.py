@@ -278,6 +278,11 @@ def _execute(experiment: Experiment, writer: RunWriter, saved: int | None, conso
 
 def _describe_data(data: Data) -> str:
     shape = "×".join(str(length) for length in data.shape)
+    if data.stream is not None:
+        regimes = ", ".join(regime.name for regime in data.stream.regimes)
+        return (
+            f"Data: a stream of points of shape {shape}, {data.stream.points_per_pass:,} in a pass, regimes: {regimes}"
+        )
     kind = f"bytes, scaled as {data.scaling.kind}"  # of which there may be gigabytes, on the disk
     if data.train.is_floating_point():
         low, high = data.value_range()

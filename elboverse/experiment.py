@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
 import attrs
@@ -13,17 +13,19 @@ from torch import Tensor, nn
 
 from elboverse import conformance, environment
 from elboverse.config import ExperimentConfig, TrainingConfig, to_table
-from elboverse.contracts import Data, Model, Penalty, Projection, SamplingFree
+from elboverse.contracts import Data, Model, Penalty, Projection, SamplingFree, Stream
 from elboverse.errors import ConfigError, PluginError
 from elboverse.registry import Selection
 from elboverse.seeding import derived_seed
-from elboverse.training.batches import Batches, chunk_length
+from elboverse.training.batches import Batches
 from elboverse.training.evaluation import MOST_TRAINING_POINTS, Evaluator, first_points
 from elboverse.training.grouped import build_step, measure_grouping
 from elboverse.training.intake import Intake
-from elboverse.training.loop import Loop, Observer, Plan
+from elboverse.training.loop import Loop, Observer, Plan, Source
+from elboverse.training.noise import Noise, chunk_length
 from elboverse.training.pictures import COUNT, Painter, is_image
 from elboverse.training.step import StepSettings
+from elboverse.training.streaming import StreamedBatches, Timetable
 
 __all__ = ["Experiment", "build_experiment", "describe_components", "selections"]
 
@@ -76,12 +78,12 @@ def build_experiment(
     dtype = {"float32": torch.float32, "float64": torch.float64}[training.dtype]
     seeds = tuple(range(config.seed, config.seed + training.replicas))
 
-    data, train_points, held_out_points = _load(config.dataset, seeds, dtype, device)
+    parts = _load(config.dataset, seeds)
+    data = parts[0]
     intake = Intake.of(data, device, dtype)
 
     modules = [_build_model(config.model, data.shape, seed).to(device=device, dtype=dtype) for seed in seeds]
-    probe = intake(first_points(train_points, 2))
-    latent_dim = conformance.require_model(modules[0], probe[0] if probe.ndim == 3 else probe, _who(config.model))
+    latent_dim = conformance.require_model(modules[0], intake(data.train[:2]), _who(config.model))
     models = cast(list[Model], modules)  # as has been checked just now
     constraint: Projection | Penalty | None = None
     if config.constraint is not None:
@@ -93,14 +95,15 @@ def build_experiment(
         sample_shape = None
     batch_size = training.batch_size
     item_size = torch.empty((), dtype=dtype).element_size()
-    batches = Batches(
-        train_points,
-        seeds,
-        batch_size,
+    noise = Noise(
         None if sample_shape is None else (*sample_shape, batch_size, latent_dim),
+        seeds,
         chunk_length(training.samples, batch_size, latent_dim, item_size),
-        intake,
+        dtype,
+        device,
     )
+    source = _source(parts, seeds, batch_size, noise, intake)
+    batches = source.batches
     total_steps = training.epochs * batches.steps_per_epoch
     if total_steps > MOST_STEPS:
         raise ConfigError(
@@ -114,17 +117,17 @@ def build_experiment(
     plan = Plan(
         total_steps=total_steps,
         steps_per_epoch=batches.steps_per_epoch,
-        evaluate_every=training.evaluate_every * batches.steps_per_epoch,
+        evaluate_every=max(1, round(training.evaluate_every * batches.steps_per_epoch)),
         record_every=training.record_every,
+        turns=source.turns,
         betas=np.pad(betas, (0, max(0, total_steps - annealing_steps)), mode="edge")[:total_steps],
     )
-    evaluated = first_points(train_points, MOST_TRAINING_POINTS)
-    on_train = Evaluator("train", evaluated, seeds, sample_shape, latent_dim, intake)
+    on_train = Evaluator("train", source.train, seeds, sample_shape, latent_dim, intake)
     observers: list[Observer] = [on_train]
     if len(data.held_out):
-        observers.append(Evaluator("held_out", held_out_points, seeds, sample_shape, latent_dim, intake))
+        observers.append(Evaluator("held_out", source.held_out, seeds, sample_shape, latent_dim, intake))
         if is_image(data.shape):
-            painted = intake(first_points(held_out_points, COUNT))
+            painted = intake(data.held_out[:COUNT])
             observers.append(Painter(painted, data.shape, data.scaling, latent_dim, config.seed))
     names = models[0].variance_parameters()
     loop = Loop(
@@ -188,7 +191,7 @@ def _step_settings(constraint: Projection | Penalty | None, training: TrainingCo
 
 
 def _replica_group(
-    models: list[Model], settings: StepSettings, batches: Batches, config: ExperimentConfig, carried: int | None
+    models: list[Model], settings: StepSettings, batches: Source, config: ExperimentConfig, carried: int | None
 ) -> int:
     """Return how many replicas go through one vectorised step: as configured, as before, or as measured now."""
     given = config.training.replica_group or carried
@@ -206,46 +209,90 @@ def _replica_group(
     return found.size
 
 
-def _load(
-    selection: Selection, seeds: Sequence[int], dtype: torch.dtype, device: torch.device
-) -> tuple[Data, Tensor, Tensor]:
-    """Return the first replica's data, and the points of all replicas.
-
-    The points have shape (N, D) where all replicas have the same, else (R, N, D).
+def _load(selection: Selection, seeds: Sequence[int]) -> list[Data]:
+    """Return each replica's data; those that are equal are kept once.
 
     Raises:
-        PluginError: replicas have different numbers of points.
+        PluginError: replicas have different numbers of points, scalings of bytes, or regimes.
     """
-    first = conformance.require_data(selection.build(seeds[0]), _who(selection))
+    who = _who(selection)
+    first = conformance.require_data(selection.build(seeds[0]), who)
     parts = [first]
     for seed in seeds[1:]:
-        data = conformance.require_data(selection.build(seed), _who(selection))
+        data = conformance.require_data(selection.build(seed), who)
         if data.train.shape != first.train.shape or data.held_out.shape != first.held_out.shape:
             raise PluginError(
-                f"{_who(selection)}: {len(data.train)} and {len(data.held_out)} points with seed {seed}, "
+                f"{who}: {len(data.train)} and {len(data.held_out)} points with seed {seed}, "
                 f"{len(first.train)} and {len(first.held_out)} with seed {seeds[0]}; replicas need as many each"
             )
         if data.train.dtype == torch.uint8 and not _same_scaling(data, first):
             raise PluginError(
-                f"{_who(selection)}: bytes are scaled in another way with seed {seed} than with seed {seeds[0]}; "
+                f"{who}: bytes are scaled in another way with seed {seed} than with seed {seeds[0]}; "
                 "replicas need one scaling, so train them as runs of their own"
             )
-        parts.append(first if data.fingerprint == first.fingerprint else data)  # equal ones are kept once
-    shared = all(part is first for part in parts)
+        if _regime_starts(data) != _regime_starts(first):
+            raise PluginError(
+                f"{who}: the regimes of its stream begin elsewhere with seed {seed} than with seed {seeds[0]}; "
+                "replicas need the same, so train them as runs of their own"
+            )
+        parts.append(first if data.fingerprint == first.fingerprint and data.stream is None else data)
+    return parts
 
-    def placed(points: list[Tensor]) -> Tensor:
-        kept = [
-            tensor.to(device=device, dtype=dtype) if tensor.is_floating_point() else tensor  # bytes stay where they are
-            for tensor in (points[:1] if shared else points)
-        ]
-        return kept[0].contiguous() if shared else torch.stack(kept)
 
-    return first, placed([part.train for part in parts]), placed([part.held_out for part in parts])
+@attrs.frozen(eq=False, kw_only=True)
+class _Source:
+    """Where points come from.
+
+    Args:
+        batches: of the steps.
+        train: what an evaluation on training points looks at; see `Evaluator`.
+        held_out: what one on held-out points looks at.
+        turns: see `Plan`.
+    """
+
+    batches: Batches | StreamedBatches
+    train: Tensor | Callable[[int], Tensor]
+    held_out: Tensor | Callable[[int], Tensor]
+    turns: tuple[int, ...] = ()
+
+
+def _source(parts: Sequence[Data], seeds: Sequence[int], batch_size: int, noise: Noise, intake: Intake) -> _Source:
+    streams = [data.stream for data in parts if data.stream is not None]
+    if streams:
+        timetable = Timetable(streams[0], batch_size)
+        streamed = StreamedBatches(streams, timetable, batch_size, noise, intake)
+        return _Source(
+            batches=streamed,
+            train=lambda done: streamed.latest(done, MOST_TRAINING_POINTS),
+            held_out=streamed.held_out,
+            turns=timetable.first_steps(),
+        )
+    train, held_out = (_placed([getattr(data, name) for data in parts], intake) for name in ("train", "held_out"))
+    return _Source(
+        batches=Batches(train, seeds, batch_size, noise, intake),
+        train=first_points(train, MOST_TRAINING_POINTS),
+        held_out=held_out,
+    )
+
+
+def _placed(points: Sequence[Tensor], intake: Intake) -> Tensor:
+    """Return the points of all replicas, (N, D) where all have the same, else (R, N, D); bytes stay where they are."""
+    shared = all(part is points[0] for part in points)
+    kept = [
+        tensor.to(device=intake.device, dtype=intake.dtype) if tensor.is_floating_point() else tensor
+        for tensor in (points[:1] if shared else points)
+    ]
+    return kept[0].contiguous() if shared else torch.stack(kept)
 
 
 def _same_scaling(data: Data, other: Data) -> bool:
     pairs = ((data.scaling.offset, other.scaling.offset), (data.scaling.scale, other.scaling.scale))
     return all(torch.equal(one, two) for one, two in pairs)
+
+
+def _regime_starts(data: Data) -> tuple[int, ...] | None:
+    stream = data.stream
+    return None if stream is None else (*(regime.first_point for regime in stream.regimes), stream.points_per_pass)
 
 
 def _who(selection: Selection) -> str:
@@ -262,7 +309,7 @@ def _documents(
         "environment": environment.describe(device),
         "components": describe_components(config),
         "data": {
-            "train_points": len(data.train),
+            "train_points": len(data.train) if data.stream is None else data.stream.points_per_pass,
             "held_out_points": len(data.held_out),
             "dimension": data.dimension,
             "shape": list(data.shape),
@@ -276,8 +323,21 @@ def _documents(
             },
             "train_log_likelihood": data.train_log_likelihood,
             "held_out_log_likelihood": data.held_out_log_likelihood,
+            **({} if data.stream is None else {"stream": _describe_stream(data.stream)}),
         },
     }
+
+
+def _describe_stream(stream: Stream) -> dict[str, Any]:
+    """Return a pass of a stream as a document of the run file keeps it."""
+    return {
+        "points_per_pass": stream.points_per_pass,
+        "regimes": [attrs.asdict(regime, value_serializer=_plain) for regime in stream.regimes],
+    }
+
+
+def _plain(_instance: Any, _attribute: Any, value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def describe_components(config: ExperimentConfig) -> list[dict[str, str]]:

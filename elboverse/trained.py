@@ -24,8 +24,9 @@ from elboverse.errors import AnalysisError, ElboverseError
 from elboverse.registry import Registry, Selection
 from elboverse.runfile import Run
 from elboverse.seeding import generator
-from elboverse.training.evaluation import point_statistics
+from elboverse.training.evaluation import MOST_TRAINING_POINTS, point_statistics
 from elboverse.training.pictures import is_image
+from elboverse.training.streaming import Timetable
 
 __all__ = ["PointStatistics", "TrainedModel"]
 
@@ -72,7 +73,8 @@ class TrainedModel:
     Args:
         config: the run's config.
         model: with the checkpoint's parameters.
-        data: as the dataset gives it with this replica's seed; its fingerprint is that of the run.
+        data: as the dataset gives it with this replica's seed; its fingerprint is that of the run. Of a stream it has
+            the latest points trained on, and held-out ones of their regime.
         seed: of this replica.
         dtype: in which the run computes.
     """
@@ -100,7 +102,7 @@ class TrainedModel:
             raise AnalysisError(f"{run.path}: replica {replica} given, allowed is 0 … {run.replicas - 1}")
         try:
             config = from_table(run.config, registry)
-            data = _checked_data(run, config, replica)
+            data = _at_the_checkpoint(_checked_data(run, config, replica), run, config)
             model = _build_model(config.model, data)
         except AnalysisError:
             raise
@@ -251,6 +253,16 @@ def _checked_data(run: Run, config: ExperimentConfig, replica: int) -> Data:
             f"{expected}), so the trained model cannot be analysed on them; bring the first data back"
         )
     return data if replica == 0 else conformance.require_data(config.dataset.build(config.seed + replica), who)
+
+
+def _at_the_checkpoint(data: Data, run: Run, config: ExperimentConfig) -> Data:
+    """Return data as they are; of a stream, what it shows around the checkpoint."""
+    if data.stream is None:
+        return data
+    timetable = Timetable(data.stream, config.training.batch_size)
+    first, count = timetable.latest(run.checkpoint_step, MOST_TRAINING_POINTS)
+    held_out = data.stream.held_out(timetable.last_point(run.checkpoint_step))
+    return attrs.evolve(data, train=data.stream.points(first, count), held_out=held_out)
 
 
 def _build_model(selection: Selection, data: Data) -> nn.Module:

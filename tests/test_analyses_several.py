@@ -14,6 +14,7 @@ from synthetic_runs import write_run
 from trained_runs import write_trained_run
 
 from elboverse.builtin.analyses import bounds, compare, style
+from elboverse.builtin.analyses.reading import labels_of
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError
 from elboverse.runfile import Run
@@ -163,7 +164,7 @@ def test_compare_needs_two_runs(tmp_path: Path) -> None:
     ],
 )
 def test_runs_are_labelled_by_what_tells_their_paths_apart(paths: list[str], labels: list[str]) -> None:
-    assert compare._labels([Path(path) for path in paths]) == labels
+    assert labels_of([Path(path) for path in paths]) == labels
 
 
 @pytest.mark.parametrize("name", sorted(ANALYSES))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from elboverse.errors import ConfigError
-from elboverse.training.batches import LONGEST_CHUNK, NOISE_BYTES, Batches, chunk_length
+from elboverse.training.batches import Batches
+from elboverse.training.noise import LONGEST_CHUNK, NOISE_BYTES, Noise, chunk_length
 
 POINTS, BATCH, CHUNK = 23, 5, 8
 STEPS = 40
@@ -18,7 +19,11 @@ NOISE = (3, BATCH, 2)
 
 
 def batches(seeds: tuple[int, ...] = (7,), train: Tensor = NUMBERED, noise: tuple[int, ...] | None = NOISE) -> Batches:
-    return Batches(train, seeds, BATCH, noise, CHUNK)
+    return Batches(train, seeds, BATCH, noise_of(noise, seeds, train.dtype))
+
+
+def noise_of(shape: tuple[int, ...] | None, seeds: tuple[int, ...] = (7,), dtype: torch.dtype = torch.float64) -> Noise:
+    return Noise(shape, seeds, CHUNK, dtype, torch.device("cpu"))
 
 
 def one_by_one(source: Batches, count: int = STEPS) -> tuple[list[Tensor], list[Tensor]]:
@@ -94,7 +99,7 @@ def test_noise_differs_from_step_to_step_and_from_seed_to_seed() -> None:
 
 
 def test_noise_is_standard_normal() -> None:
-    source = Batches(NUMBERED, (0,), BATCH, (2000, BATCH, 2), CHUNK)
+    source = Batches(NUMBERED, (0,), BATCH, noise_of((2000, BATCH, 2)))
     noise = torch.stack(one_by_one(source, 10)[1])
     count = noise.numel()
     assert abs(noise.mean().item()) < 4 / count**0.5
@@ -103,7 +108,7 @@ def test_noise_is_standard_normal() -> None:
 
 
 def test_noise_has_the_type_of_the_points() -> None:
-    chunk = Batches(NUMBERED.float(), (0,), BATCH, NOISE, CHUNK).draw(0, 2)
+    chunk = Batches(NUMBERED.float(), (0,), BATCH, noise_of(NOISE, dtype=torch.float32)).draw(0, 2)
     assert chunk.noise is not None
     assert {tensor.dtype for tensor in (*chunk.x, *chunk.noise)} == {torch.float32}
 
@@ -113,7 +118,7 @@ def test_a_model_that_needs_no_noise_gets_none() -> None:
 
 
 def test_a_batch_of_all_points_is_one_step_per_epoch() -> None:
-    source = Batches(NUMBERED, (7,), POINTS, None, CHUNK)
+    source = Batches(NUMBERED, (7,), POINTS, noise_of(None))
     assert source.steps_per_epoch == 1
     for x in source.draw(0, 3).x:
         assert sorted(x.flatten().tolist()) == list(range(POINTS))
@@ -121,7 +126,7 @@ def test_a_batch_of_all_points_is_one_step_per_epoch() -> None:
 
 def test_a_batch_larger_than_the_data_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"training\.batch_size: 24 given, allowed is at most 23"):
-        Batches(NUMBERED, (7,), POINTS + 1, None, CHUNK)
+        Batches(NUMBERED, (7,), POINTS + 1, noise_of(None))
 
 
 @settings(deadline=None)

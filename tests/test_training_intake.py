@@ -20,6 +20,7 @@ from elboverse.registry import Plugin, Registered, Selection
 from elboverse.seeding import generator
 from elboverse.training.batches import Batches
 from elboverse.training.intake import Intake
+from elboverse.training.noise import Noise
 
 DIMENSION = 4
 SCALING = Scaling("min-max", torch.zeros(DIMENSION), torch.full((DIMENSION,), 255.0))
@@ -104,7 +105,7 @@ def test_other_integers_are_no_points() -> None:
 
 def batches(seeds: tuple[int, ...], *, augment: bool = True) -> Batches:
     intake = Intake(torch.device("cpu"), torch.float64, SCALING, mirrored if augment else None)
-    return Batches(PIXELS, seeds, 5, (5, 2), 8, intake)
+    return Batches(PIXELS, seeds, 5, Noise((5, 2), seeds, 8, torch.float64, torch.device("cpu")), intake)
 
 
 def test_points_are_augmented_anew_in_each_step() -> None:

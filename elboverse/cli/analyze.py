@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from elboverse.analysing import analysed, numbers, owner, takes_several
 from elboverse.cli.figures import check_figure, write_figure
 from elboverse.cli.options import options_of, structured
 from elboverse.cli.tables import print_result
@@ -20,7 +19,7 @@ from elboverse.errors import AnalysisError, PluginError
 from elboverse.registry import Registered, Registry, discover
 from elboverse.runfile import Run
 
-__all__ = ["analysed", "analyze"]
+__all__ = ["analyze"]
 
 _OWN: Final = ("as_json", "figure", "help", "json", "paths")
 """What no analysis may call an option of its own: the parameters that every command has."""
@@ -60,15 +59,15 @@ def analyze() -> None:
 
 def _command(registry: Registry, registered: Registered) -> click.Command:
     config = registered.config_class()
-    owner = _owner(registered)
-    own = options_of(config, owner)
+    own = options_of(config, owner(registered))
     clashes = sorted({str(option.name) for option in own} & set(_OWN))
     if clashes:
         raise PluginError(
-            f"{owner}: an option may not be called {' or '.join(clashes)}; every analysis command has that itself"
+            f"{owner(registered)}: an option may not be called {' or '.join(clashes)}; every analysis command has that "
+            "itself"
         )
 
-    several = bool(getattr(config, "several_runs", False))
+    several = takes_several(registered)
 
     def run_analysis(paths: Path | tuple[Path, ...], figure: Path | None, as_json: bool, **values: Any) -> None:
         options = structured(registry, config, values)
@@ -113,43 +112,12 @@ def _command(registry: Registry, registered: Registered) -> click.Command:
     )
 
 
-def analysed(registered: Registered, options: Any, runs: tuple[Run, ...]) -> Result:
-    """Return what an analysis says of runs; one that takes a single run is given the first.
-
-    Raises:
-        AnalysisError: the runs lack what it needs.
-        PluginError: it returns something else than a result.
-    """
-    several = bool(getattr(type(options), "several_runs", False))
-    result = registered.build(options, runs if several else runs[0])
-    if not isinstance(result, Result):
-        raise PluginError(f"{_owner(registered)}: build must return a contracts.Result, not {result!r}")
-    return result
-
-
-def _owner(registered: Registered) -> str:
-    return f"analysis {registered.name!r} of plugin {registered.plugin}"
-
-
 def _as_json(registered: Registered, runs: tuple[Run, ...], result: Result) -> str:
     described = [{"run": str(run.path), "status": run.status} for run in runs]
-    several = bool(getattr(registered.config_class(), "several_runs", False))
     content = {
         "analysis": registered.name,
-        **({"runs": described} if several else described[0]),
+        **({"runs": described} if takes_several(registered) else described[0]),
         "notes": list(result.notes),
-        **result.data,
+        **numbers(registered, result),
     }
-    try:
-        return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise PluginError(f"{_owner(registered)}: its data is no JSON: {error}") from error
-
-
-def _finite(value: Any) -> Any:
-    """Return JSON values with every number that is not finite replaced by None."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from elboverse import conformance
-from elboverse.contracts import Data
+from elboverse.contracts import Data, Stream
 from elboverse.data import fingerprint
 from elboverse.errors import PluginError
 from elboverse.hookspecs import Component
@@ -20,8 +20,8 @@ def check_dataset(dataset: str | Component | Data, **options: Any) -> Data:
     """Check a dataset against `contracts.Data` and return what it builds for seed 0.
 
     Beyond shapes: a seed gives the same points bit for bit, whatever torch's global random state is; another seed
-    gives other points or the same fixed ones, as many of them; the fingerprint is that of the points
-    (`elboverse.data.fingerprint`); the held-out points are not those of training.
+    gives other points or the same fixed ones, as many of them; the points of a stream follow from their position alone;
+    the fingerprint is that of the points (`elboverse.data.fingerprint`); the held-out points are not those of training.
 
     Args:
         dataset: its name, its `Component`, or what it built, of which less can be checked.
@@ -44,10 +44,12 @@ def check_dataset(dataset: str | Component | Data, **options: Any) -> Data:
             torch.manual_seed(global_seed)
             built.append(_checked_data(chosen.build(seed), who))
     first, again, other = built
-    if not _same_points(first, again):
+    if not _same_points(first, again) or not _same_stream(first.stream, again.stream):
         raise PluginError(
             f"{who}: seed 0 gives other points the second time; draw all numbers from elboverse.seeding.generator(seed)"
         )
+    if first.stream is not None:
+        _check_stream(first.stream, who)
     counts = [(data.shape, len(data.train), len(data.held_out)) for data in (first, other)]
     if counts[0] != counts[1]:
         raise PluginError(
@@ -73,6 +75,31 @@ def _checked_data(built: Any, who: str) -> Data:
     seen = len(data.held_out) and all(row.numpy().tobytes() in trained_on for row in data.held_out.cpu())
     require(not seen, f"{who}: every held-out point is a training point as well")
     return data
+
+
+def _check_stream(stream: Stream, who: str) -> None:
+    """Check that points follow from their position alone, across the end of each regime and of the pass."""
+    ends = [*(regime.first_point for regime in stream.regimes[1:]), stream.points_per_pass]
+    for end in ends:
+        first = max(0, end - 3)
+        together = stream.points(first, end - first + 3)
+        apart = torch.cat([stream.points(position, 1) for position in reversed(range(first, end + 3))]).flip(0)
+        require(
+            torch.equal(together, apart),
+            f"{who}: stream.points({first}, {len(together)}) differs from the same points asked for one by one",
+        )
+        seen = {row.numpy().tobytes() for row in together.cpu()}
+        shown = any(row.numpy().tobytes() in seen for row in stream.held_out(end - 1).cpu())
+        require(not shown, f"{who}: stream.held_out({end - 1}) has points that the stream shows")
+
+
+def _same_stream(one: Stream | None, other: Stream | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    last = one.points_per_pass - 1
+    return torch.equal(one.points(last, 1), other.points(last, 1)) and torch.equal(
+        one.held_out(last), other.held_out(last)
+    )
 
 
 def _same_points(one: Data, other: Data) -> bool:

@@ -1,4 +1,4 @@
-"""Batches and noise for many steps at a time, each a function of the seed and the step number alone."""
+"""Batches for many steps at a time, each a function of the seed and the step number alone."""
 
 from __future__ import annotations
 
@@ -11,16 +11,12 @@ from torch import Tensor
 from elboverse.errors import ConfigError
 from elboverse.seeding import generator
 from elboverse.training.intake import Intake
+from elboverse.training.noise import Noise
 
-__all__ = ["Batches", "Chunk", "chunk_length"]
-
-NOISE_BYTES = 4 << 20
-"""How much noise is drawn at a time; more leaves the processor's cache and only costs memory."""
+__all__ = ["Batches", "Chunk"]
 
 GATHER_BYTES = 1 << 20
-"""How many points are gathered at a time, for the same reason."""
-
-LONGEST_CHUNK = 256
+"""How many points are gathered at a time; more leaves the processor's cache and only costs memory."""
 
 
 @attrs.frozen(eq=False)
@@ -36,33 +32,18 @@ class Chunk:
     noise: Sequence[Tensor] | None
 
 
-def chunk_length(samples: int, batch_size: int, latent_dim: int, item_size: int) -> int:
-    """Return how many steps' noise is drawn at once, a power of two that depends on the config alone.
-
-    Args:
-        samples: K.
-        batch_size: B.
-        latent_dim: H.
-        item_size: bytes per number.
-    """
-    steps = NOISE_BYTES // (samples * batch_size * latent_dim * item_size)
-    return int(min(LONGEST_CHUNK, 1 << (max(1, steps).bit_length() - 1)))
-
-
 class Batches:
     """The order of the points and the noise of every step, for one run or for R replicas.
 
     Epoch e visits the points in an order drawn from the stream ``("order", e)``; the points left over at its end
-    are skipped. The noise of the steps of chunk c comes from the stream ``("noise", c)``. Any step can therefore be
-    asked for without those before it, and replica r, with seed s + r, sees exactly what the single run with that
-    seed sees.
+    are skipped. Any step can be asked for without those before it, and replica r, with seed s + r, sees exactly what
+    the single run with that seed sees.
 
     Args:
         train: training points on the device: (N, D) where all replicas share them, else (R, N, D).
         seeds: one seed per replica.
         batch_size: B, at most N.
-        noise_shape: (B, H) or (K, B, H); None if the model needs no noise.
-        chunk: steps whose noise is drawn at once; see `chunk_length`.
+        noise: of the steps.
         intake: the way of the points to the model; they are used as they are if there is none.
 
     Raises:
@@ -74,8 +55,7 @@ class Batches:
         train: Tensor,
         seeds: Sequence[int],
         batch_size: int,
-        noise_shape: tuple[int, ...] | None,
-        chunk: int,
+        noise: Noise,
         intake: Intake | None = None,
     ) -> None:
         self.points = train.shape[-2]
@@ -84,16 +64,15 @@ class Batches:
                 f"training.batch_size: {batch_size} given, "
                 f"allowed is at most {self.points}, the number of training points"
             )
-        self.chunk = chunk
+        self.chunk = noise.chunk
         self.steps_per_epoch = self.points // batch_size
         self._train = train
         self._flat = train.reshape(-1, train.shape[-1])
         self._seeds = tuple(seeds)
         self._batch_size = batch_size
-        self._noise_shape = noise_shape
+        self._noise = noise
         self._intake = Intake(train.device, train.dtype) if intake is None else intake
         self._orders: dict[int, Tensor] = {}
-        self._kept_noise: tuple[int, Tensor] | None = None
 
     def draw(self, first_step: int, count: int) -> Chunk:
         """Return the batches and the noise of steps first_step … first_step + count − 1.
@@ -102,10 +81,7 @@ class Batches:
             first_step: the first step, from 0.
             count: how many; the steps must lie in one noise chunk.
         """
-        noise = self._noise(first_step, count)
-        if noise is None:
-            return Chunk(self._points(first_step, count), None)
-        return Chunk(self._points(first_step, count), noise.unbind(1) if len(self._seeds) > 1 else noise[0].unbind(0))
+        return Chunk(self._points(first_step, count), self._noise.draw(first_step, count))
 
     def _points(self, first_step: int, count: int) -> Iterator[Tensor]:
         """Yield the points of each step, gathered for as many steps at a time as stay in the processor's cache."""
@@ -154,19 +130,3 @@ class Batches:
                 order += torch.arange(len(orders), device=device)[:, None] * self.points
             self._orders[epoch] = order
         return self._orders[epoch][:, first * self._batch_size : end * self._batch_size]
-
-    def _noise(self, first_step: int, count: int) -> Tensor | None:
-        """Return the noise, shape (R, count, *noise_shape); that of the whole chunk is drawn, whatever part is used."""
-        if self._noise_shape is None:
-            return None
-        number, offset = divmod(first_step, self.chunk)
-        if self._kept_noise is None or self._kept_noise[0] != number:  # a chunk may be asked for in pieces
-            noise = torch.empty(
-                (len(self._seeds), self.chunk, *self._noise_shape),
-                dtype=self._intake.dtype,
-                device=self._intake.device,
-            )
-            for replica, seed in enumerate(self._seeds):
-                noise[replica].normal_(generator=generator(seed, "noise", number, device=self._intake.device))
-            self._kept_noise = (number, noise)
-        return self._kept_noise[1][:, offset : offset + count]

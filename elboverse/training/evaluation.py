@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -39,7 +39,8 @@ class Evaluator:
 
     Args:
         split: ``"train"`` or ``"held_out"``; it names the noise.
-        points: shape (M, D), or (R, M, D) where replicas have their own.
+        points: shape (M, D), or (R, M, D) where replicas have their own; or a function that returns them for the number
+            of updates done, where they change along a stream.
         seeds: one seed per replica.
         sample_shape: (K,), or () for one sample without an axis; None if the model needs no noise.
         latent_dim: H.
@@ -49,7 +50,7 @@ class Evaluator:
     def __init__(
         self,
         split: str,
-        points: Tensor,
+        points: Tensor | Callable[[int], Tensor],
         seeds: Sequence[int],
         sample_shape: tuple[int, ...] | None,
         latent_dim: int,
@@ -60,9 +61,7 @@ class Evaluator:
         self._seeds = tuple(seeds)
         self._sample_shape = sample_shape
         self._latent_dim = latent_dim
-        samples = sample_shape[0] if sample_shape else 1
-        self._at_once = max(64, min(POINTS_AT_ONCE, VALUES_AT_ONCE // points.shape[-1]) // samples)
-        self._intake = Intake(points.device, points.dtype) if intake is None else intake
+        self._intake = intake
 
     def evaluate(self, step: Step, done: int, epoch: int) -> Evaluation:
         """Return the terms of every replica, averaged over the points, after `done` updates.
@@ -72,7 +71,7 @@ class Evaluator:
             done: number of updates done.
             epoch: number of passes done.
         """
-        statistics = [step.map_models(point_statistics, x, noise) for x, noise in self._batches()]
+        statistics = [step.map_models(point_statistics, x, noise) for x, noise in self._batches(self._at(done))]
         # Points last and contiguous: reductions over them are several times as fast.
         table = torch.cat(statistics, dim=1).double().transpose(1, 2).contiguous().cpu().numpy()
         log_likelihood, decoder_entropy, decoder_log_var = table[:, 0], table[:, 1], table[:, 2]
@@ -109,14 +108,16 @@ class Evaluator:
             per_latent={name: values for name, values in averages.items() if values.ndim == 2},
         )
 
-    def closed_form(self, step: Step, names: VarianceParameters) -> dict[str, Tensor]:
+    def closed_form(self, step: Step, done: int, names: VarianceParameters) -> dict[str, Tensor]:
         """Return the closed-form variances over all points, name → shape (R, ...).
 
         Args:
             step: holds the parameters.
+            done: number of updates done.
             names: the model's log-variance parameters.
         """
         found: dict[str, Tensor] = {}
+        points = self._at(done)
         for name, part in ((names.decoder, "decoder"), (names.prior, "prior")):
             if name is None:
                 continue
@@ -126,15 +127,20 @@ class Evaluator:
                 variance: Tensor = value.exp() * x.shape[0]
                 return variance
 
-            total = sum(step.map_models(variance, x, noise) for x, noise in self._batches())
+            total = sum(step.map_models(variance, x, noise) for x, noise in self._batches(points))
             assert isinstance(total, Tensor)  # noqa: S101 - there is at least one batch
-            found[name] = (total / self._points.shape[-2]).log()
+            found[name] = (total / points.shape[-2]).log()
         return found
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Yield the points in batches with their noise, the same in every evaluation."""
-        for number, stored in enumerate(self._points.split(self._at_once, dim=-2)):
-            x, noise = self._intake(stored), None
+    def _at(self, done: int) -> Tensor:
+        return self._points if isinstance(self._points, Tensor) else self._points(done)
+
+    def _batches(self, points: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Yield points in batches with their noise, the same in every evaluation."""
+        samples = self._sample_shape[0] if self._sample_shape else 1
+        at_once = max(64, min(POINTS_AT_ONCE, VALUES_AT_ONCE // points.shape[-1]) // samples)
+        for number, stored in enumerate(points.split(at_once, dim=-2)):
+            x, noise = stored if self._intake is None else self._intake(stored), None
             if self._sample_shape is not None:
                 shape = (*self._sample_shape, x.shape[-2], self._latent_dim)
                 noise = torch.stack(

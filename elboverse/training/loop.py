@@ -14,12 +14,12 @@ from torch import Tensor
 
 from elboverse.contracts import VarianceParameters
 from elboverse.errors import NonFiniteError
-from elboverse.training.batches import Batches
+from elboverse.training.batches import Chunk
 from elboverse.training.evaluation import Evaluator
 from elboverse.training.records import LATENT_COLUMNS, SCALAR_COLUMNS, Evaluation, Record, rows_from_columns
 from elboverse.training.step import Step
 
-__all__ = ["Loop", "Observer", "Plan"]
+__all__ = ["Loop", "Observer", "Plan", "Source"]
 
 ADVICE: Final = (
     "Everything before it is saved. Lower training.learning_rate or training.variance_learning_rate, or raise the "
@@ -31,6 +31,17 @@ LONGEST_SILENCE: Final = 1.0
 
 MOST_NORMS: Final = 3
 """How many parameters a complaint names with their norms: the largest ones."""
+
+
+class Source(Protocol):
+    """Where the points and the noise of each step come from."""
+
+    chunk: int
+    """Steps that are drawn together; a chunk begins at each multiple of it."""
+
+    def draw(self, first_step: int, count: int) -> Chunk:
+        """Return those of steps first_step … first_step + count − 1, which lie in one chunk."""
+        ...
 
 
 class Observer(Protocol):
@@ -49,6 +60,7 @@ class Plan:
         total_steps: T, the length of the run.
         steps_per_epoch: steps in one pass over the training points.
         evaluate_every: steps between two evaluations; there is one before the first and one after the last step.
+        turns: steps within a pass before which there is one too, ascending: where the regime of a stream changes.
         record_every: steps between two recorded rows.
         betas: the KL weight of every step, shape (T,).
     """
@@ -58,6 +70,18 @@ class Plan:
     evaluate_every: int
     record_every: int
     betas: npt.NDArray[np.float64]
+    turns: tuple[int, ...] = ()
+
+    def is_evaluation_due(self, done: int) -> bool:
+        """Return whether there is an evaluation after `done` steps."""
+        return done % self.evaluate_every == 0 or done % self.steps_per_epoch in self.turns or done >= self.total_steps
+
+    def next_evaluation(self, done: int) -> int:
+        """Return the number of steps, more than `done`, after which the next evaluation is due."""
+        inside = done % self.steps_per_epoch
+        turns = (*self.turns, *(turn + self.steps_per_epoch for turn in self.turns[:1]))
+        next_turns = [done - inside + turn for turn in turns if turn > inside][:1]
+        return min(self.total_steps, (done // self.evaluate_every + 1) * self.evaluate_every, *next_turns)
 
 
 class Loop:
@@ -82,7 +106,7 @@ class Loop:
         self,
         plan: Plan,
         step: Step,
-        batches: Batches,
+        batches: Source,
         observers: Sequence[Observer],
         closed_form: tuple[Evaluator, VarianceParameters] | None,
         *,
@@ -129,7 +153,7 @@ class Loop:
         """
         self._step.load(state)
         self.done = done
-        self._evaluation_missing = self._evaluation_due()
+        self._evaluation_missing = self.plan.is_evaluation_due(done)
 
     def rounds(self) -> Iterator[list[Record]]:
         """Train to the end of the plan, or until stopped, and yield what was recorded, a list per chunk of steps.
@@ -148,21 +172,16 @@ class Loop:
                 raise complaint
         while not self.finished and not self._stopping:
             records, complaint = self._chunk()
-            if complaint is None and self._evaluation_due():
+            if complaint is None and self.plan.is_evaluation_due(self.done):
                 evaluations, complaint = self._evaluate()
                 records += evaluations
             yield records
             if complaint is not None:
                 raise complaint
 
-    def _evaluation_due(self) -> bool:
-        return self.done % self.plan.evaluate_every == 0 or self.finished
-
     def _chunk_end(self) -> int:
-        plan, chunk = self.plan, self._batches.chunk
-        until_evaluation = (self.done // plan.evaluate_every + 1) * plan.evaluate_every
-        until_noise = (self.done // chunk + 1) * chunk
-        return min(plan.total_steps, until_evaluation, until_noise)
+        chunk = self._batches.chunk
+        return min(self.plan.next_evaluation(self.done), (self.done // chunk + 1) * chunk)
 
     def _chunk(self) -> tuple[list[Record], BaseException | None]:
         """Return the records of the next chunk, and what went wrong in it, if anything did."""
@@ -243,7 +262,7 @@ class Loop:
         try:
             if self._closed_form is not None and self.done > 0:
                 evaluator, names = self._closed_form
-                self._step.set_closed_form(evaluator.closed_form(self._step, names))
+                self._step.set_closed_form(evaluator.closed_form(self._step, self.done, names))
             epoch = self.done // self.plan.steps_per_epoch
             records = [observer.evaluate(self._step, self.done, epoch) for observer in self._observers]
         except (Exception, SystemExit) as error:  # noqa: BLE001 - as in a step

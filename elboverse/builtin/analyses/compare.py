@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
@@ -13,7 +12,7 @@ import numpy as np
 from elboverse import identities
 from elboverse.builtin.analyses.curves import moving_average, quartiles
 from elboverse.builtin.analyses.final_latents import final_latents
-from elboverse.builtin.analyses.reading import Array, Reading, ReplicaOptions, flattened, plural
+from elboverse.builtin.analyses.reading import Array, Reading, ReplicaOptions, flattened, labels_of, plural
 from elboverse.contracts import Result, Table
 from elboverse.errors import AnalysisError
 from elboverse.structuring import in_range
@@ -105,7 +104,7 @@ def build(options: CompareOptions, runs: tuple[Run, ...]) -> Result:
     readings = [Reading(run, options.replica) for run in runs]
     compared = [
         _compared(label, reading, options.drop_threshold)
-        for label, reading in zip(_labels([run.path for run in runs]), readings, strict=True)
+        for label, reading in zip(labels_of([run.path for run in runs]), readings, strict=True)
     ]
     differences = _differences([run.config for run in runs])
 
@@ -142,19 +141,6 @@ def build(options: CompareOptions, runs: tuple[Run, ...]) -> Result:
         },
         draw=draw,
     )
-
-
-def _labels(paths: Sequence[Path]) -> list[str]:
-    """Return what tells the paths apart, as short as it can be: without the parts that all have in common."""
-    parts = [path.parts for path in paths]
-    while len({each[0] for each in parts}) == 1 and min(map(len, parts)) > 1:
-        parts = [each[1:] for each in parts]
-    while len({each[-1] for each in parts}) == 1 and min(map(len, parts)) > 1:
-        parts = [each[:-1] for each in parts]
-    labels = [str(Path(*each)) for each in parts]
-    if len(set(labels)) < len(labels):
-        labels = [f"{number}: {label}" for number, label in enumerate(labels, start=1)]
-    return labels
 
 
 def _compared(label: str, reading: Reading, threshold: float) -> Compared:

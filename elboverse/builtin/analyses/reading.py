@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,7 +15,7 @@ from elboverse.errors import AnalysisError
 from elboverse.runfile import Run
 from elboverse.structuring import in_range
 
-__all__ = ["Array", "Reading", "ReplicaOptions", "at", "flattened", "listed", "plural"]
+__all__ = ["Array", "Reading", "ReplicaOptions", "at", "flattened", "labels_of", "listed", "plural"]
 
 Array = npt.NDArray[Any]
 
@@ -151,3 +152,16 @@ def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in table.items():
         flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
+
+
+def labels_of(paths: Sequence[Path]) -> list[str]:
+    """Return what tells the paths apart, as short as it can be: without the parts that all have in common."""
+    parts = [path.parts for path in paths]
+    while len({each[0] for each in parts}) == 1 and min(map(len, parts)) > 1:
+        parts = [each[1:] for each in parts]
+    while len({each[-1] for each in parts}) == 1 and min(map(len, parts)) > 1:
+        parts = [each[:-1] for each in parts]
+    labels = [str(Path(*each)) for each in parts]
+    if len(set(labels)) < len(labels):
+        labels = [f"{number}: {label}" for number, label in enumerate(labels, start=1)]
+    return labels

@@ -11,6 +11,7 @@ _PLANAR = "elboverse.builtin.datasets.planar"
 _SURFACES = "elboverse.builtin.datasets.surfaces"
 _LINEAR = "elboverse.builtin.datasets.pca"
 _MANIFOLD = "elboverse.builtin.datasets.manifold"
+_STREAM = "elboverse.builtin.datasets.gaussian_stream"
 _ARRAY = "elboverse.builtin.datasets.array"
 
 DATASETS = (
@@ -33,6 +34,18 @@ DATASETS = (
         f"{_LINEAR}:PCAOptions",
         f"{_LINEAR}:build_pca",
         "points of probabilistic PCA, with their true log-likelihood",
+    ),
+    Component(
+        "gaussian-stream",
+        f"{_STREAM}:GaussianStreamOptions",
+        f"{_STREAM}:build_gaussian_stream",
+        "an endless stream of Gaussian points with regimes of different latent dimensionality",
+    ),
+    Component(
+        "pca-ring",
+        f"{_LINEAR}:PCAOptions",
+        f"{_LINEAR}:build_pca_ring",
+        "those of PCA with their latents drawn onto a ring",
     ),
     Component("array", f"{_ARRAY}:ArrayOptions", f"{_ARRAY}:build_array", "your own .npy, .npz, .csv or .h5 file"),
 )
