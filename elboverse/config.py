@@ -141,10 +141,14 @@ def load(
     Raises:
         ConfigError: with every fault found.
     """
-    table = dict(source) if isinstance(source, Mapping) else read_table(source)
-    for override in overrides:
-        apply_override(table, override)
-    return from_table(table, registry)
+    given = dict(source) if isinstance(source, Mapping) else read_table(source)
+    table = dict(given)
+    replaced = [apply_override(table, override) for override in overrides]
+    try:
+        return from_table(table, registry)
+    except ConfigError as error:
+        named = {path.removesuffix(".name") for path in replaced if path.endswith(".name")}
+        raise ConfigError([_with_advice(fault, given, table, named) for fault in error.faults]) from None
 
 
 def from_table(table: Mapping[str, Any], registry: Registry | None = None) -> ExperimentConfig:
@@ -307,6 +311,24 @@ def replace_value(table: dict[str, Any], path: Sequence[str], value: Any) -> Non
         inner[part] = dict(below)
         inner = inner[part]
     inner[path[-1]] = value
+
+
+def _with_advice(fault: str, given: Mapping[str, Any], table: Mapping[str, Any], named: Iterable[str]) -> str:
+    """Return a fault; where it is an option that the config gave a component which an override replaced, what to do."""
+    where, _, what = fault.partition(": ")
+    component, _, option = where.rpartition(".")
+    if component not in named or not what.startswith("unknown key") or option not in _below(given, component):
+        return fault
+    name = _below(table, component)["name"]
+    return f"{fault}; the config's own {component} has it: --set {component}={name} drops all options of that"
+
+
+def _below(table: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    """Return the table at a path; an empty one where there is none."""
+    found: Any = table
+    for part in path.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _misfits(config: ExperimentConfig) -> Iterable[str]:
