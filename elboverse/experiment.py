@@ -148,7 +148,10 @@ def build_experiment(
         data=data,
         loop=loop,
         latent_dim=latent_dim,
-        documents=_documents(config, data, device, annealing_steps, replica_group),
+        documents={
+            **_documents(config, data, device, annealing_steps, replica_group),
+            "model": _describe_model(models[0]),
+        },
         device=device,
     )
 
@@ -341,6 +344,18 @@ def _describe_stream(stream: Stream) -> dict[str, Any]:
 
 def _plain(_instance: Any, _attribute: Any, value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+def _describe_model(model: Model) -> dict[str, bool]:
+    """Return which of a model's variances training changes."""
+    prior = model.prior()
+    model.eval()  # nothing is to be learned from latents that are no data
+    decoder = model.decode(prior.mean.new_zeros(1, len(prior.mean)))
+    model.train()
+    return {
+        "learns_decoder_variance": decoder.log_var.requires_grad,
+        "learns_prior_variance": prior.log_var.requires_grad,
+    }
 
 
 def describe_components(config: ExperimentConfig) -> list[dict[str, str]]:

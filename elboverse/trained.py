@@ -197,7 +197,7 @@ class TrainedModel:
             for number, x in enumerate(self._batches(points)):
                 parts.append(point_statistics(self.model, x, self._monte_carlo(len(x), *labels, number)))
         table = _numpy(torch.cat(parts))
-        kl, encoder_entropy, prior_log_var, _ = np.split(table[:, 3:], 4, axis=1)
+        kl, encoder_entropy, prior_log_var, _ = np.split(table[:, 4:], 4, axis=1)
         prior_entropy = np.asarray(identities.gaussian_entropy(prior_log_var))
         return PointStatistics(table[:, 0], table[:, 1], table[:, 2], kl, encoder_entropy, prior_entropy)
 

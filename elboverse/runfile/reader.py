@@ -162,6 +162,13 @@ class Run:
         return document
 
     @property
+    def training_seconds(self) -> float | None:
+        """How long it was trained, all resumptions together; None if the file does not say."""
+        timing = self.documents.get("timing")
+        seconds = timing.get("training_seconds") if isinstance(timing, dict) else None
+        return float(seconds) if isinstance(seconds, int | float) and seconds >= 0 else None
+
+    @property
     def steps(self) -> Values:
         """The recorded steps, shape (T,)."""
         return self._trajectory.step

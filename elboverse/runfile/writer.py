@@ -85,7 +85,8 @@ class RunWriter:
                 f"{self.path}: {replicas} replicas, {latent_dim} latents and {dtype!r} given, "
                 f"allowed are at least 1, at least 1 and {' or '.join(schema.TRAJECTORY_TYPES)}"
             )
-        self._documents = run_documents.encoded(documents)
+        self._documents = dict(documents)
+        self._encoded = run_documents.encoded(documents)
         self._units = dict(units or {})
         for name, unit in self._units.items():
             if not schema.is_text(unit):
@@ -230,6 +231,15 @@ class RunWriter:
             evaluated.truncate(step if evaluation_step is None else evaluation_step)
         self._evaluations = {split: kept for split, kept in self._evaluations.items() if len(kept.epoch.values)}
 
+    def put_document(self, name: str, document: dict[str, Any] | list[Any]) -> None:
+        """Add a document, or replace the one of that name; the next snapshot holds it.
+
+        Raises:
+            RunFileError: it is no JSON, or too large.
+        """
+        documents = {**self._documents, name: document}
+        self._encoded, self._documents = run_documents.encoded(documents), documents
+
     def snapshot_due(self) -> bool:
         """Return whether the next snapshot may be taken without slowing the run down by more than about 2 %."""
         return time.monotonic() >= self._next_snapshot
@@ -307,7 +317,7 @@ class RunWriter:
                 "created": self._created,
                 "status": status,
             },
-            documents=self._documents,
+            documents=self._encoded,
             units=self._units,
             trajectory=self._trajectory,
             evaluations=self._evaluations,

@@ -57,6 +57,8 @@ class Evaluation:
         points: how many points were evaluated.
         scalars: name → values, shape (R,), float64; standard errors are named ``…_standard_error``.
         per_latent: name → values, shape (R, H), float64.
+        share_at_floor: of the decoder's variances, over points and dimensions, those that are held at their floor; of
+            the replica that has most.
     """
 
     split: str
@@ -65,6 +67,7 @@ class Evaluation:
     points: int
     scalars: Mapping[str, Array]
     per_latent: Mapping[str, Array]
+    share_at_floor: float = 0.0
 
 
 @attrs.frozen(eq=False)
