@@ -89,6 +89,7 @@ def build_experiment(
     constraint: Projection | Penalty | None = None
     if config.constraint is not None:
         constraint = conformance.require_constraint(config.constraint.build(), modules[0], _who(config.constraint))
+        _warn_of_fixed_prior(constraint, models[0], config)
 
     sample_shape: tuple[int, ...] | None = (training.samples,) if training.samples > 1 else ()
     if isinstance(models[0], SamplingFree):
@@ -158,6 +159,22 @@ def _build_model(selection: Selection, shape: tuple[int, ...], seed: int) -> nn.
         torch.manual_seed(derived_seed(seed, "weights"))
         model: nn.Module = selection.build(shape)
     return model
+
+
+def _warn_of_fixed_prior(constraint: Projection | Penalty, model: Model, config: ExperimentConfig) -> None:
+    """Warn where a weight is held on a set and no prior variance makes up for it."""
+    if (
+        config.constraint is not None
+        and isinstance(constraint, Projection)
+        and model.variance_parameters().prior is None
+    ):
+        warnings.warn(
+            f"constraint {config.constraint.name!r} fixes the scale of the decoder's first weight, and model "
+            f"{config.model.name!r} has a fixed prior that cannot make up for it: the ELBO ends lower than without "
+            "it, and off the entropy sum. Leave it out, or take a model that learns its prior (vae-2).",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def default_samples_at_once(batch_size: int) -> int:

@@ -140,6 +140,16 @@ def test_bounds_of_replicas_are_medians_and_each_replica_has_its_final_values(tm
     assert "median of 5 replicas" in result.title
 
 
+def test_the_relative_gap_is_the_quartiles_of_the_replicas_without_their_sign(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.h5", replicas=4)
+    run = Run.open(path)
+    elbo, gap = (run.series(name).astype(np.float64)[-40:].mean(0) for name in ("elbo", "gap"))
+    signed = 100 * gap / np.abs(elbo)
+    found = analyse("bounds", path).data["relative_gap_percent"]
+    expected = np.quantile(np.abs(signed), (0.25, 0.5, 0.75))
+    assert [found[name] for name in ("lower_quartile", "median", "upper_quartile")] == pytest.approx(expected, rel=1e-4)
+
+
 def test_bounds_without_held_out_points_says_so(tmp_path: Path) -> None:
     result = analyse("bounds", write_run(tmp_path / "run.h5", splits=("train",)))
     assert all(row[-3:] == (None, None, None) for row in result.rows)

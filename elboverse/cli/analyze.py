@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from elboverse.analysing import analysed, numbers, owner, takes_several
 from elboverse.cli.figures import check_figure, is_animation, write_animation, write_figure
 from elboverse.cli.options import options_of, structured
 from elboverse.cli.tables import print_result
@@ -20,8 +20,9 @@ from elboverse.contracts import Result
 from elboverse.errors import AnalysisError, PluginError
 from elboverse.registry import Registered, Registry, discover
 from elboverse.runfile import Run
+from elboverse.sweep import run_files
 
-__all__ = ["analysed", "analyze"]
+__all__ = ["analyze"]
 
 _OWN: Final = ("as_json", "figure", "help", "json", "paths")
 """What no analysis may call an option of its own: the parameters that every command has."""
@@ -55,21 +56,21 @@ class AnalysisGroup(click.Group):
 def analyze() -> None:
     """Analyse a finished or running run from its run.h5: a table, a figure, JSON.
 
-    Some analyses take several runs.
+    Some analyses take several runs, or the folder of a sweep.
     """
 
 
 def _command(registry: Registry, registered: Registered) -> click.Command:
     config = registered.config_class()
-    owner = _owner(registered)
-    own = options_of(config, owner)
+    own = options_of(config, owner(registered))
     clashes = sorted({str(option.name) for option in own} & set(_OWN))
     if clashes:
         raise PluginError(
-            f"{owner}: an option may not be called {' or '.join(clashes)}; every analysis command has that itself"
+            f"{owner(registered)}: an option may not be called {' or '.join(clashes)}; every analysis command has that "
+            "itself"
         )
 
-    several = bool(getattr(config, "several_runs", False))
+    several = takes_several(registered)
     animated = bool(getattr(config, "animated", False))
 
     def run_analysis(paths: Path | tuple[Path, ...], figure: Path | None, as_json: bool, **values: Any) -> None:
@@ -77,9 +78,8 @@ def _command(registry: Registry, registered: Registered) -> click.Command:
         if figure is not None:
             check_figure(figure, moving=animated)
         with ExitStack() as stack:
-            runs = tuple(
-                stack.enter_context(Run.open(path)) for path in (paths if isinstance(paths, tuple) else [paths])
-            )
+            files = [file for path in paths for file in run_files(path)] if isinstance(paths, tuple) else [paths]
+            runs = tuple(stack.enter_context(Run.open(file)) for file in files)
             result = analysed(registered, options, runs)
             write = None if figure is None else _writer(registered, result, figure)
             if as_json:
@@ -123,50 +123,19 @@ def _writer(registered: Registered, result: Result, figure: Path) -> Callable[[]
     """
     if is_animation(figure):
         if result.animate is None:
-            raise PluginError(f"{_owner(registered)}: it says that it is animated, but its result has no animation")
+            raise PluginError(f"{owner(registered)}: it says that it is animated, but its result has no animation")
         return functools.partial(write_animation, result.animate, figure)
     if result.draw is None:
         raise AnalysisError(f"--figure: the analysis {registered.name!r} has no figure; leave the option out")
     return functools.partial(write_figure, result.draw, figure)
 
 
-def analysed(registered: Registered, options: Any, runs: tuple[Run, ...]) -> Result:
-    """Return what an analysis says of runs; one that takes a single run is given the first.
-
-    Raises:
-        AnalysisError: the runs lack what it needs.
-        PluginError: it returns something else than a result.
-    """
-    several = bool(getattr(type(options), "several_runs", False))
-    result = registered.build(options, runs if several else runs[0])
-    if not isinstance(result, Result):
-        raise PluginError(f"{_owner(registered)}: build must return a contracts.Result, not {result!r}")
-    return result
-
-
-def _owner(registered: Registered) -> str:
-    return f"analysis {registered.name!r} of plugin {registered.plugin}"
-
-
 def _as_json(registered: Registered, runs: tuple[Run, ...], result: Result) -> str:
     described = [{"run": str(run.path), "status": run.status} for run in runs]
-    several = bool(getattr(registered.config_class(), "several_runs", False))
     content = {
         "analysis": registered.name,
-        **({"runs": described} if several else described[0]),
+        **({"runs": described} if takes_several(registered) else described[0]),
         "notes": list(result.notes),
-        **result.data,
+        **numbers(registered, result),
     }
-    try:
-        return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise PluginError(f"{_owner(registered)}: its data is no JSON: {error}") from error
-
-
-def _finite(value: Any) -> Any:
-    """Return JSON values with every number that is not finite replaced by None."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)

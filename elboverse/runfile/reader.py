@@ -43,21 +43,23 @@ class Table:
         """All series, those that are derived included."""
         return (*self.series, *(name for name in schema.DERIVED if name not in self.series))
 
-    def read(self, name: str, replica: int | None) -> Values:
-        """Return a series as stored or, in float64, as derived from others.
+    def read(self, name: str, replica: int | None, last: int | None = None) -> Values:
+        """Return a series, or only its last rows, as stored or, in float64, as derived from others.
 
         Raises:
             AnalysisError: there is no such series.
         """
+        first = 0 if last is None else max(0, len(self.step) - last)
         if name in self.series:
-            return self.series[name].read(() if replica is None else (slice(None), replica))
+            rows = slice(first, len(self.step))
+            return self.series[name].read(rows if replica is None else (rows, replica))
         if name not in schema.DERIVED:
             hint = nearest(name, self.names)
             raise AnalysisError(
                 f"{self.where}: no series {name!r}{f' ({hint})' if hint else ''}; known: {', '.join(self.names)}"
             )
         at_once = max(1, _VALUES_AT_ONCE // max(math.prod(stored.shape[1:]) for stored in self.series.values()))
-        starts = range(0, max(1, len(self.step)), at_once)
+        starts = range(first, max(first + 1, len(self.step)), at_once)
         return np.concatenate([self._float64(name, slice(start, start + at_once), replica) for start in starts])
 
     def _float64(self, name: str, rows: slice, replica: int | None) -> Values:
@@ -174,7 +176,7 @@ class Run:
         """Those of them that are stored, not derived."""
         return tuple(self._trajectory.series)
 
-    def series(self, name: str, replica: int | None = None) -> Values:
+    def series(self, name: str, replica: int | None = None, last: int | None = None) -> Values:
         """Return a trajectory, shape (T, R) or, per latent, (T, R, H); without R for one replica.
 
         Stored series come in the run's type; those derived from them (entropy_sum, gap, decoder_residual,
@@ -183,11 +185,12 @@ class Run:
         Args:
             name: one of `names`.
             replica: which replica; all of them by default.
+            last: read only so many rows, from the end; all of them by default.
 
         Raises:
             AnalysisError: there is no such series or replica.
         """
-        return self._trajectory.read(name, self._checked_replica(replica))
+        return self._trajectory.read(name, self._checked_replica(replica), last)
 
     def units(self, name: str) -> str:
         """Return the unit of a trajectory, such as ``"nat"``.

@@ -147,7 +147,7 @@ def _compared(label: str, reading: Reading, threshold: float) -> Compared:
     run = reading.run
     recorded = len(run.steps)
     last = {
-        name: float(np.median(reading.series(name)[-_LAST_ROWS:].mean(0, dtype=np.float64))) if recorded else None
+        name: float(np.median(reading.series(name, _LAST_ROWS).mean(0, dtype=np.float64))) if recorded else None
         for name in ("elbo", "entropy_sum")
     }
     held_out: dict[str, float | None] = dict.fromkeys(("elbo", "elbo_standard_error"))
