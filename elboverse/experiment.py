@@ -23,6 +23,7 @@ from elboverse.training.frames import Camera, moments
 from elboverse.training.grouped import build_step, measure_grouping
 from elboverse.training.intake import Intake
 from elboverse.training.loop import Loop, Observer, Plan, Source
+from elboverse.training.memory import keep_freed_memory
 from elboverse.training.noise import Noise, chunk_length
 from elboverse.training.pictures import COUNT, Painter
 from elboverse.training.step import StepSettings
@@ -74,6 +75,7 @@ def build_experiment(
         DataError: the data cannot be used.
         PluginError: a component breaks its contract.
     """
+    keep_freed_memory()
     training = config.training
     device = environment.resolve_device(training.device)
     dtype = {"float32": torch.float32, "float64": torch.float64}[training.dtype]
