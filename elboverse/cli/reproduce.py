@@ -83,7 +83,7 @@ def reproduce(
     with ExitStack() as stack:
         runs = [stack.enter_context(Run.open(path)) for path in paths]
         checked = experiment.check(runs, quick=quick)
-        figures = _drawn(experiment, runs, paths[0].parent if out is None else out)
+        figures = _drawn(experiment, runs, runs[0].path.parent if out is None else out)
         changed = departures(experiment.configs(), runs)
         if as_json:
             content = _as_json(experiment, runs, checked, changed, figures, quick=quick)
