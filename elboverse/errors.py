@@ -7,6 +7,7 @@ The command line turns each of them into that message and a non-zero exit code, 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 __all__ = [
@@ -16,10 +17,12 @@ __all__ = [
     "ElboverseError",
     "Interrupted",
     "NonFiniteError",
+    "OutOfMemoryError",
     "PluginError",
     "RunFileError",
     "UnknownNameError",
     "nearest",
+    "out_of_memory",
 ]
 
 
@@ -63,6 +66,10 @@ class NonFiniteError(ElboverseError):
     """A training quantity that became infinite or not a number."""
 
 
+class OutOfMemoryError(ElboverseError):
+    """More memory was asked for than there is."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Training was stopped by a signal; what was done by then has been saved.
 
@@ -85,3 +92,23 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean {matches[0]!r}?" if matches else ""
+
+
+def out_of_memory(error: BaseException) -> OutOfMemoryError | None:
+    """Return what to raise in place of an error that says that memory is short; None for any other error.
+
+    torch says so by a `RuntimeError` and its message, on the CPU, and by one of its own on a GPU.
+
+    Args:
+        error: any.
+    """
+    text = str(error)
+    if not isinstance(error, MemoryError) and not (
+        isinstance(error, RuntimeError) and re.search(r"can't allocate memory|not enough memory|out of memory", text)
+    ):
+        return None
+    asked = re.search(r"allocate (\d[\d.]* ?\w+)", text)
+    return OutOfMemoryError(
+        f"out of memory{f', {asked[1]} were asked for at once' if asked else ''}; take fewer latents, narrower layers, "
+        "or fewer points, replicas or samples, or a smaller training.batch_size"
+    )

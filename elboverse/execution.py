@@ -18,7 +18,7 @@ from elboverse.errors import ConfigError, Interrupted, PluginError, RunFileError
 from elboverse.experiment import Experiment, build_experiment, describe_components, selections
 from elboverse.interrupts import stop_on_signals
 from elboverse.registry import Registry, attributed
-from elboverse.runfile import Run, RunWriter, WriterLock
+from elboverse.runfile import RUN_FILE, Run, RunWriter, WriterLock, located
 from elboverse.sinks import Sink
 from elboverse.sinks.floor import FloorSink
 from elboverse.sinks.progress import ProgressSink
@@ -31,7 +31,6 @@ __all__ = ["RUN_FILE", "default_folder", "differences", "resume", "train"]
 LARGEST_COUNT: Final = 10**9
 """A run file that counts more steps or replicas was not written by us: both take memory."""
 
-RUN_FILE: Final = "run.h5"
 TENSORBOARD_FOLDER: Final = "tensorboard"
 
 CHANGEABLE: Final = ("training.epochs",)
@@ -133,8 +132,7 @@ def resume(
         RunFileError: there is no such run, it is damaged, its data have changed, or another trainer is at work on it.
         NonFiniteError, PluginError, Interrupted: as for `train`.
     """
-    path = Path(path)
-    path = path / RUN_FILE if path.is_dir() else path
+    path = located(path)
     Run.open(path).close()  # a file that is none is told so before a lock is made beside it
     lock = WriterLock(path)
     try:

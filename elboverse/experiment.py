@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from elboverse import conformance, environment
 from elboverse.config import ExperimentConfig, TrainingConfig, to_table
-from elboverse.contracts import Data, Model, Penalty, Projection, SamplingFree, Stream, is_image
+from elboverse.contracts import Constrainable, Data, Model, Penalty, Projection, SamplingFree, Stream, is_image
 from elboverse.errors import ConfigError, PluginError
 from elboverse.registry import Selection
 from elboverse.seeding import derived_seed
@@ -167,12 +167,11 @@ def _build_model(selection: Selection, shape: tuple[int, ...], seed: int) -> nn.
 
 
 def _warn_of_fixed_prior(constraint: Projection | Penalty, model: Model, config: ExperimentConfig) -> None:
-    """Warn where a weight is held on a set and no prior variance makes up for it."""
-    if (
-        config.constraint is not None
-        and isinstance(constraint, Projection)
-        and model.variance_parameters().prior is None
-    ):
+    """Warn where a constraint fixes the scale of a weight, whatever it was, and no prior variance makes up for it."""
+    if not isinstance(constraint, Projection) or model.variance_parameters().prior is not None:
+        return
+    weight = model.get_parameter(cast(Constrainable, model).constrained_weight()).detach()
+    if config.constraint is not None and torch.allclose(constraint.project(2 * weight), constraint.project(1 * weight)):
         warnings.warn(
             f"constraint {config.constraint.name!r} fixes the scale of the decoder's first weight, and model "
             f"{config.model.name!r} has a fixed prior that cannot make up for it: the ELBO ends lower than without "

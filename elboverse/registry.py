@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import pluggy
 
-from elboverse.errors import ElboverseError, PluginError, UnknownNameError, nearest
+from elboverse.errors import ElboverseError, PluginError, UnknownNameError, nearest, out_of_memory
 from elboverse.hookspecs import HOOKS, PROJECT, Component, HookSpecs
 
 __all__ = ["Plugin", "Registered", "Registry", "Selection", "attributed", "discover", "normalised"]
@@ -129,19 +129,23 @@ class Selection:
 def attributed(selections: Sequence[Selection]) -> Iterator[None]:
     """Turn what a component's code raises into a `PluginError` that names component and plugin and shows its frames.
 
-    What is raised on purpose, as an `ElboverseError`, passes, and so does what no component's code has part in.
+    What is raised on purpose, as an `ElboverseError`, passes, and so does what no component's code has part in. That
+    memory is short is nobody's fault, and said in a sentence.
 
     Args:
         selections: the components that are at work.
 
     Raises:
         PluginError: a component raised anything else.
+        OutOfMemoryError: there is not enough memory.
     """
     try:
         yield
     except ElboverseError:
         raise
     except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+        if short := out_of_memory(error):
+            raise short from error
         frames = list(traceback.walk_tb(error.__traceback__))
         culprit = _culprit([frame for frame, _ in reversed(frames)], selections)
         if culprit is None:

@@ -219,3 +219,48 @@ def test_training_reports_shape_and_range_of_the_users_own_data(
     main(["train", str(tmp_path / "own.toml"), "--out", str(tmp_path / "run")])
     printed = capsys.readouterr().out
     assert "101 training and 0 held-out points of shape 2, values -200 to 100, scaling min-max" in printed
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [
+        (MemoryError(), ""),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 12800 bytes. Error"),
+            "12800 bytes",
+        ),
+        (RuntimeError("CUDA out of memory. Tried to allocate 20.50 GiB. GPU 0 has"), "20.50 GiB"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("place", ["networks.mlp.MLPNetwork.__init__", "models.vae1.VAE1.decode"])
+def test_memory_that_runs_out_is_told_in_one_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: str,
+    error: Exception,
+    asked: str,
+) -> None:
+    def failing(*_arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(f"elboverse.builtin.{place}", failing)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--out", str(tmp_path / "run")])
+    assert ended.value.code == 1
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert told[0].startswith(
+        f"Error: out of memory, {asked} were asked for" if asked else "Error: out of memory; take"
+    )
+
+
+@pytest.mark.parametrize("where", ["model.latent_dim=10000000", "model.network.hidden=[10000000]"])
+def test_an_absurd_size_of_a_model_is_refused_before_memory_is_asked_for(
+    capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["config", "show", "--set", where])
+    assert ended.value.code == 1
+    assert "allowed is a number ≥ 1 and ≤ 1e+06" in capsys.readouterr().err

@@ -394,3 +394,15 @@ def test_an_analysis_of_what_is_recorded_imports_no_torch_and_matplotlib_only_fo
         check=True,
     )
     assert ran.stdout.splitlines()[-1] == ("['matplotlib']" if figure else "[]")
+
+
+@pytest.mark.parametrize("command", [["analyze", "collapse"], ["analyze", "compare"], ["report"], ["export"]])
+def test_a_run_is_given_by_its_folder_or_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    file = write_run(tmp_path / "run" / "run.h5")
+    several = 2 if "compare" in command else 1
+    main([*command, *[str(file)] * several])
+    by_file = capsys.readouterr().out
+    main([*command, *[str(file.parent)] * several, *(["--overwrite"] if len(command) == 1 else [])])
+    assert capsys.readouterr().out == by_file

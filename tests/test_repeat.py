@@ -33,7 +33,7 @@ def test_a_repeated_run_is_bitwise_the_same(
     tmp_path: Path, settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = train(small(**settings), out=tmp_path / "first").path
-    assert_same_run(repeated(path, tmp_path / "again"), path)
+    assert_same_run(repeated(path.parent, tmp_path / "again"), path)
     assert f"Versions, device and plugins are those of {path}." in capsys.readouterr().out
 
 

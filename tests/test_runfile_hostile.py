@@ -61,8 +61,11 @@ def test_a_file_that_is_no_run_file_is_refused_with_the_reason(tmp_path: Path, c
 def test_a_missing_file_a_directory_and_a_pipe_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFileError, match="no such file"):
         Run.open(tmp_path / "run.h5")
-    with pytest.raises(RunFileError, match=r"is a directory; name the run.h5 in it"):
+    with pytest.raises(RunFileError, match=rf"^{re.escape(str(tmp_path))}/run.h5: no such file"):
         Run.open(tmp_path)
+    (tmp_path / "folder" / "run.h5").mkdir(parents=True)
+    with pytest.raises(RunFileError, match=r"folder/run.h5: is a directory; name the run.h5 in it"):
+        Run.open(tmp_path / "folder")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(RunFileError, match="is no regular file"):
         Run.open(tmp_path / "pipe")

@@ -33,9 +33,9 @@ def test_same_seed_gives_bitwise_the_same_run_whatever_the_global_random_state(r
     runs = []
     for global_seed in (0, 1):
         torch.manual_seed(global_seed)
-        runs.append(train_to_the_end(configure("vae-1", replicas=replicas)))
+        runs.append(train_to_the_end(configure("vae-1", replicas=replicas, replica_group=replicas)))
     assert_same_rows(*runs)
-    other = train_to_the_end(configure("vae-1", replicas=replicas, seed=5))
+    other = train_to_the_end(configure("vae-1", replicas=replicas, replica_group=replicas, seed=5))
     assert not np.array_equal(other.series()["elbo"], runs[0].series()["elbo"])
 
 
@@ -83,7 +83,8 @@ def test_evaluation_does_not_disturb_training(name: str, constraint: str | None,
 def test_a_resumed_run_is_bitwise_the_uninterrupted_one(
     name: str, constraint: str | None, variances: str, replicas: int
 ) -> None:
-    config = configure(name, constraint, variances=variances, replicas=replicas, evaluate_every=1)
+    group = {"replica_group": replicas}  # which is measured otherwise, by time
+    config = configure(name, constraint, variances=variances, replicas=replicas, evaluate_every=1, **group)
     whole = train_to_the_end(config)
     first, second = build_experiment(config), build_experiment(config)
     rounds = first.loop.rounds()

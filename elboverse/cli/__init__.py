@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import click
 
 from elboverse import __version__
-from elboverse.errors import ElboverseError, Interrupted
+from elboverse.errors import ElboverseError, Interrupted, out_of_memory
 
 __all__ = ["cli", "main"]
 
@@ -80,6 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         interruption = abort.__cause__ if isinstance(abort.__cause__, Interrupted) else None
         click.echo("Aborted." if interruption is None else str(interruption), err=True)
         sys.exit(128 + (signal.SIGINT if interruption is None else interruption.signal_number))
+    except (MemoryError, RuntimeError) as error:
+        short = out_of_memory(error)
+        if short is None:
+            raise
+        click.echo(f"Error: {short}", err=True)
+        sys.exit(1)
     except BrokenPipeError:
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:

@@ -54,7 +54,7 @@ class AnalysisGroup(click.Group):
 
 @click.group(cls=AnalysisGroup, subcommand_metavar="ANALYSIS RUN.h5 [OPTIONS]")
 def analyze() -> None:
-    """Analyse a finished or running run from its run.h5: a table, a figure, JSON.
+    """Analyse a finished or running run from its run.h5, or its folder: a table, a figure, JSON.
 
     Some analyses take several runs, or the folder of a sweep.
     """

@@ -47,7 +47,7 @@ _ROWS_AT_ONCE: Final = 10_000
 )
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
 def export(run: Path, form: str, out: Path | None, *, overwrite: bool) -> None:
-    """Write the trajectories, evaluations and documents of RUN.h5 in another format.
+    """Write the trajectories, evaluations and documents of RUN.h5, or of the run in a folder, in another format.
 
     CSV and Parquet: one table for the trajectory and one per evaluated split, a row per step and replica; series of
     a latent are named like kl_0. NumPy: arrays with their axes as in the run file, named like trajectory.kl.
@@ -55,7 +55,7 @@ def export(run: Path, form: str, out: Path | None, *, overwrite: bool) -> None:
     """
     with Run.open(run) as opened:
         if out is None:
-            out = run.with_name(f"{run.stem}.npz" if form == "npz" else f"{run.stem}-{form}")
+            out = opened.path.with_name(f"{opened.path.stem}.npz" if form == "npz" else f"{opened.path.stem}-{form}")
         writers: dict[str, Callable[[Run, Path, bool], Sequence[Path]]] = {
             "csv": _write_csv,
             "parquet": _write_parquet,

@@ -21,7 +21,7 @@ from elboverse.cli.tables import formatted
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError, ElboverseError
 from elboverse.registry import Registered, Registry, discover
-from elboverse.runfile import Run
+from elboverse.runfile import Run, located
 
 __all__ = ["page", "report"]
 
@@ -63,10 +63,11 @@ summary { cursor: pointer; }
 )
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
 def report(run: Path, out: Path | None, *, overwrite: bool) -> None:
-    """Write a page about RUN.h5: every analysis that applies, with its figure, the config and the environment.
+    """Write a page about RUN.h5, or the run in a folder: what every analysis that applies says, and the config.
 
     The page is one HTML file that loads nothing: figures are inside it.
     """
+    run = located(run)
     out = run.with_name("report.html") if out is None else out
     if out.exists() and not overwrite:
         raise AnalysisError(f"{out}: exists already; give --overwrite to replace it, or another file with --out")

@@ -55,8 +55,8 @@ __all__ = ["train"]
 @click.option(
     "--like",
     type=click.Path(path_type=Path),
-    metavar="RUN.h5",
-    help="Repeat an earlier run: take its config, and say what differs in versions, device and plugins.",
+    metavar="RUN",
+    help="Repeat an earlier run, its folder or run.h5: take its config, and say what differs in versions and device.",
 )
 @click.option(
     "--sweep",

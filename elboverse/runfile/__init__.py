@@ -7,8 +7,8 @@ for. Neither needs torch.
 from __future__ import annotations
 
 from elboverse.runfile.lock import WriterLock
-from elboverse.runfile.reader import Run
-from elboverse.runfile.schema import FORMAT_VERSION
+from elboverse.runfile.reader import Run, located
+from elboverse.runfile.schema import FORMAT_VERSION, RUN_FILE
 from elboverse.runfile.writer import RunWriter
 
-__all__ = ["FORMAT_VERSION", "Run", "RunWriter", "WriterLock"]
+__all__ = ["FORMAT_VERSION", "RUN_FILE", "Run", "RunWriter", "WriterLock", "located"]

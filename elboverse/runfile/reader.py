@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
@@ -79,6 +80,15 @@ class Evaluations:
     points: int
 
 
+def located(path: str | Path) -> Path:
+    """Return the path of a run file that is given by itself or by the run's folder.
+
+    Args:
+        path: of either; whether there is a run file is not asked.
+    """
+    return Path(path, schema.RUN_FILE) if os.path.isdir(path) else Path(path)  # noqa: PTH112 - never raises
+
+
 class Run:
     """A run as its file holds it: documents, trajectories, evaluations and the checkpoint.
 
@@ -124,13 +134,13 @@ class Run:
         """Return the run in a file, all of it checked: seal, structure, types, shapes, steps and documents.
 
         Args:
-            path: of the run file.
+            path: of the run file, or of the run's folder.
 
         Raises:
             RunFileError: the file cannot be read, is no run file, is damaged, or is of a newer version. The message
                 names the file and the object.
         """
-        container = Container.open(Path(path))
+        container = Container.open(located(path))
         try:
             return cls(container)
         except BaseException:

@@ -29,6 +29,9 @@ from elboverse import identities
 FORMAT: Final = "elboverse-run"
 FORMAT_VERSION: Final = 1
 
+RUN_FILE: Final = "run.h5"
+"""What the run file is called in a run's folder."""
+
 STATUSES: Final = ("running", "interrupted", "finished", "failed")
 
 DOCUMENTS: Final[Mapping[str, type]] = {"config": dict, "environment": dict, "components": list, "data": dict}

@@ -25,7 +25,7 @@ class LinearVAEOptions:
         initial_encoder_log_var: what every ln τ²_h starts at.
     """
 
-    latent_dim: int = attrs.field(default=2, validator=in_range(minimum=1))
+    latent_dim: int = attrs.field(default=2, validator=in_range(minimum=1, maximum=1_000_000))
     initial_decoder_log_var: float = attrs.field(default=0.0, validator=in_range(minimum=-30, maximum=30))
     initial_encoder_log_var: float = attrs.field(default=0.0, validator=in_range(minimum=-30, maximum=10))
 

@@ -30,7 +30,7 @@ class NetworkVAEOptions:
         initial_encoder_log_var: what ln τ² of the encoder starts near, by the bias of its head.
     """
 
-    latent_dim: int = attrs.field(default=2, validator=in_range(minimum=1))
+    latent_dim: int = attrs.field(default=2, validator=in_range(minimum=1, maximum=1_000_000))
     network: Selection = selects("network", default="mlp")
     initial_encoder_log_var: float = attrs.field(default=-3.0, validator=in_range(minimum=-30, maximum=10))
 

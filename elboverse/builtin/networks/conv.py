@@ -28,7 +28,9 @@ class ConvOptions:
         output_activation: what the decoder mean passes through.
     """
 
-    channels: tuple[int, ...] = attrs.field(default=(32, 64, 128, 256, 512), validator=in_range(minimum=1))
+    channels: tuple[int, ...] = attrs.field(
+        default=(32, 64, 128, 256, 512), validator=in_range(minimum=1, maximum=1_000_000)
+    )
     activation: Activation = "leaky-relu"
     batch_norm: bool = True
     output_activation: OutputActivation = "tanh"

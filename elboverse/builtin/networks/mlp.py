@@ -27,8 +27,8 @@ class MLPOptions:
         output_activation: what the decoder mean passes through.
     """
 
-    hidden: tuple[int, ...] = attrs.field(default=(128,), validator=in_range(minimum=1))
-    decoder_hidden: tuple[int, ...] | None = attrs.field(default=None, validator=in_range(minimum=1))
+    hidden: tuple[int, ...] = attrs.field(default=(128,), validator=in_range(minimum=1, maximum=1_000_000))
+    decoder_hidden: tuple[int, ...] | None = attrs.field(default=None, validator=in_range(minimum=1, maximum=1_000_000))
     activation: Activation = "leaky-relu"
     output_activation: OutputActivation = "identity"
 
