@@ -10,10 +10,22 @@ if TYPE_CHECKING:
     from elboverse.gaussian import DiagonalGaussian
     from elboverse.hookspecs import Component, hookimpl
     from elboverse.runfile import Run
+    from elboverse.sweep import resume_sweep, train_sweep
 
 __version__ = "0.1.0"
 
-__all__ = ["Component", "DiagonalGaussian", "ExperimentConfig", "Run", "hookimpl", "load", "resume", "train"]
+__all__ = [
+    "Component",
+    "DiagonalGaussian",
+    "ExperimentConfig",
+    "Run",
+    "hookimpl",
+    "load",
+    "resume",
+    "resume_sweep",
+    "train",
+    "train_sweep",
+]
 
 _HOMES = {
     "Component": "elboverse.hookspecs",
@@ -23,7 +35,9 @@ _HOMES = {
     "hookimpl": "elboverse.hookspecs",
     "load": "elboverse.config",
     "resume": "elboverse.execution",
+    "resume_sweep": "elboverse.sweep",
     "train": "elboverse.execution",
+    "train_sweep": "elboverse.sweep",
 }
 
 

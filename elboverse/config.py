@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,13 +18,19 @@ from elboverse.structuring import build_converter, in_range, structure, unstruct
 
 __all__ = [
     "DEFAULT",
+    "EXPECTED_SUFFIX",
+    "SWEEP",
     "ExperimentConfig",
     "TrainingConfig",
     "apply_override",
+    "apply_sweep",
     "config_folder",
+    "find_config",
     "from_table",
     "load",
     "named_configs",
+    "read_table",
+    "replace_value",
     "to_table",
     "to_toml",
 ]
@@ -32,11 +38,18 @@ __all__ = [
 DEFAULT = "circle"
 """The shipped config that is used where none is named."""
 
+SWEEP = "sweep"
+"""The table that makes a config describe several runs; see `elboverse.sweep`."""
+
+EXPECTED_SUFFIX = ".expected.toml"
+"""How the file ends that says what is expected of a config's run (see `expectations`)."""
+
 MAXIMUM_BYTES = 1 << 20
 
 MOST_EPOCHS = 10_000_000
 MOST_SAMPLES = 100_000
 MOST_REPLICAS = 10_000
+MOST_SNAPSHOTS = 10_000
 """Far beyond any experiment: a number above was a slip, and would take all memory before anything could be said."""
 
 
@@ -59,6 +72,8 @@ class TrainingConfig:
         evaluate_every: epochs between two evaluations, rounded to whole steps; 0.1 is ten evaluations an epoch. There
             is one before the first and one after the last step, and, on a stream, one where a regime ends.
         record_every: steps between two recorded rows.
+        snapshots: frames of an animation that are recorded, for `elboverse analyze animate`: before the first step,
+            after the last, and between them, the closer together the earlier.
         snapshot_every_seconds: time between two saved snapshots at least; it is longer where saving would take more
             than about 2 % of the run's time.
         compile: ``"off"``, or the mode in which `torch.compile` compiles encoder and decoder: ``"default"``, or
@@ -78,6 +93,7 @@ class TrainingConfig:
     replica_group: int | None = attrs.field(default=None, validator=in_range(minimum=1))
     evaluate_every: float = attrs.field(default=10.0, validator=in_range(above=0, maximum=MOST_EPOCHS))
     record_every: int = attrs.field(default=1, validator=in_range(minimum=1))
+    snapshots: int = attrs.field(default=0, validator=in_range(minimum=0, maximum=MOST_SNAPSHOTS))
     snapshot_every_seconds: float = attrs.field(default=10.0, validator=in_range(minimum=0))
     compile: Literal["off", "default", "reduce-overhead"] = "off"
     device: str = "auto"
@@ -129,10 +145,14 @@ def load(
     Raises:
         ConfigError: with every fault found.
     """
-    table = dict(source) if isinstance(source, Mapping) else read_table(source)
-    for override in overrides:
-        apply_override(table, override)
-    return from_table(table, registry)
+    given = dict(source) if isinstance(source, Mapping) else read_table(source)
+    table = dict(given)
+    replaced = [apply_override(table, override) for override in overrides]
+    try:
+        return from_table(table, registry)
+    except ConfigError as error:
+        named = {path.removesuffix(".name") for path in replaced if path.endswith(".name")}
+        raise ConfigError([_with_advice(fault, given, table, named) for fault in error.faults]) from None
 
 
 def from_table(table: Mapping[str, Any], registry: Registry | None = None) -> ExperimentConfig:
@@ -141,6 +161,11 @@ def from_table(table: Mapping[str, Any], registry: Registry | None = None) -> Ex
     Raises:
         ConfigError: with every fault found, those of components that do not fit together included.
     """
+    if SWEEP in table:
+        raise ConfigError(
+            f"{SWEEP}: the config describes several runs, where one is expected; train them with `elboverse train` or "
+            "elboverse.train_sweep"
+        )
     registry = discover() if registry is None else registry
     config: ExperimentConfig = structure(build_converter(registry), table, ExperimentConfig)
     faults = list(_misfits(config))
@@ -168,9 +193,12 @@ def config_folder() -> Path:
 
 
 def named_configs() -> dict[str, Path]:
-    """Return the shipped configs by name, those in subfolders as ``folder/name``."""
+    """Return the shipped configs by name, those in subfolders as ``folder/name``.
+
+    What is expected of a config's run lies beside it, in ``name.expected.toml``, and is no config.
+    """
     folder = config_folder()
-    files = sorted(folder.rglob("*.toml"))
+    files = sorted(file for file in folder.rglob("*.toml") if not file.name.endswith(EXPECTED_SUFFIX))
     return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
 
 
@@ -180,7 +208,7 @@ def read_table(source: str | Path | None) -> dict[str, Any]:
     Raises:
         ConfigError: there is none, or it is no TOML.
     """
-    path = _find(DEFAULT if source is None else source)
+    path = find_config(DEFAULT if source is None else source)
     try:
         if path.stat().st_size > MAXIMUM_BYTES:
             raise ConfigError(f"{path}: more than {MAXIMUM_BYTES:,} bytes; a config is a small TOML file")
@@ -195,7 +223,12 @@ def read_table(source: str | Path | None) -> dict[str, Any]:
         raise ConfigError(f"{path}: no usable TOML: {error}") from error
 
 
-def _find(source: str | Path) -> Path:
+def find_config(source: str | Path) -> Path:
+    """Return the file of a config: a TOML file, or that of the shipped config of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
     named = named_configs()
     try:
         path = Path(source).expanduser()
@@ -224,15 +257,56 @@ def apply_override(table: dict[str, Any], override: str) -> str:
     Raises:
         ConfigError: it has no ``=`` or an empty key.
     """
-    key, separator, text = override.partition("=")
+    path, text = _split(override, f"--set {override}: give it as key.path=value, for example --set model.latent_dim=8")
+    value = _toml_value(text)
+    replace_value(table, path, text.strip() if value is None else value)
+    return ".".join(path)
+
+
+def apply_sweep(table: dict[str, Any], setting: str) -> None:
+    """Make a raw table a sweep over some values of a setting, besides those that it sweeps over already.
+
+    Args:
+        table: changed in place.
+        setting: ``"key.path=[2, 4]"`` or ``"key.path=2,4"``, the values in TOML; what is none is taken as a string.
+
+    Raises:
+        ConfigError: it has no ``=`` or an empty key.
+    """
+    example = "model.latent_dim=2,4,6"
+    path, text = _split(setting, f"--sweep {setting}: give it as key.path=values, for example --sweep {example}")
+    values = _toml_value(text)
+    if not isinstance(values, list):
+        each = [part.strip() for part in text.split(",")]
+        values = [part if value is None else value for part in each for value in (_toml_value(part),)]
+    replace_value(table, (SWEEP, ".".join(path)), values)
+
+
+def _split(text: str, advice: str) -> tuple[list[str], str]:
+    key, separator, value = text.partition("=")
     path = [part.strip() for part in key.split(".")]
     if not separator or not all(path):
-        raise ConfigError(f"--set {override}: give it as key.path=value, for example --set model.latent_dim=8")
+        raise ConfigError(advice)
+    return path, value
+
+
+def _toml_value(text: str) -> Any:
+    """Return the value that a text is in TOML, None if it is none."""
     try:
         parsed = tomllib.loads(f"value = {text}")
-        value = parsed["value"] if len(parsed) == 1 else text
     except (tomllib.TOMLDecodeError, RecursionError, ValueError):
-        value = text.strip()
+        return None
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def replace_value(table: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set one value of a raw table, leaving the tables that it shares with others as they are.
+
+    Args:
+        table: changed in place.
+        path: the keys that lead to the value.
+        value: as TOML gives it.
+    """
     inner = table
     for part in path[:-1]:
         below = inner.get(part, {})
@@ -241,7 +315,24 @@ def apply_override(table: dict[str, Any], override: str) -> str:
         inner[part] = dict(below)
         inner = inner[part]
     inner[path[-1]] = value
-    return ".".join(path)
+
+
+def _with_advice(fault: str, given: Mapping[str, Any], table: Mapping[str, Any], named: Iterable[str]) -> str:
+    """Return a fault; where it is an option that the config gave a component which an override replaced, what to do."""
+    where, _, what = fault.partition(": ")
+    component, _, option = where.rpartition(".")
+    if component not in named or not what.startswith("unknown key") or option not in _below(given, component):
+        return fault
+    name = _below(table, component)["name"]
+    return f"{fault}; the config's own {component} has it: --set {component}={name} drops all options of that"
+
+
+def _below(table: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    """Return the table at a path; an empty one where there is none."""
+    found: Any = table
+    for part in path.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _misfits(config: ExperimentConfig) -> Iterable[str]:

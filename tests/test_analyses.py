@@ -19,7 +19,7 @@ from elboverse.builtin.analyses import bounds, collapse, stationarity, style
 from elboverse.builtin.analyses.curves import envelope, moving_average, robust_limits
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError
-from elboverse.runfile import Run
+from elboverse.runfile import Run, RunWriter
 
 ANALYSES = {
     "collapse": (collapse.CollapseOptions, collapse.build),
@@ -140,6 +140,16 @@ def test_bounds_of_replicas_are_medians_and_each_replica_has_its_final_values(tm
     assert "median of 5 replicas" in result.title
 
 
+def test_the_relative_gap_is_the_quartiles_of_the_replicas_without_their_sign(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.h5", replicas=4)
+    run = Run.open(path)
+    elbo, gap = (run.series(name).astype(np.float64)[-40:].mean(0) for name in ("elbo", "gap"))
+    signed = 100 * gap / np.abs(elbo)
+    found = analyse("bounds", path).data["relative_gap_percent"]
+    expected = np.quantile(np.abs(signed), (0.25, 0.5, 0.75))
+    assert [found[name] for name in ("lower_quartile", "median", "upper_quartile")] == pytest.approx(expected, rel=1e-4)
+
+
 def test_bounds_without_held_out_points_says_so(tmp_path: Path) -> None:
     result = analyse("bounds", write_run(tmp_path / "run.h5", splits=("train",)))
     assert all(row[-3:] == (None, None, None) for row in result.rows)
@@ -213,6 +223,17 @@ def test_the_overall_verdict_is_the_worst(tmp_path: Path) -> None:
     verdicts = {row[0]: row[-1] for row in result.rows}
     assert set(verdicts.values()) == {"stationary", "undecided"}
     assert result.data["verdict"] == "undecided"
+
+
+def test_stationarity_goes_by_what_the_run_recorded_of_the_variance_whatever_the_model_is_called(
+    tmp_path: Path,
+) -> None:
+    for model, learned in (("stranger", False), ("vae-0", True)):
+        path = write_run(tmp_path / f"{model}.h5", model=model)
+        with RunWriter.resume(path) as writer:
+            writer.put_document("model", {"learns_decoder_variance": learned})
+            writer.snapshot("finished", {}, 400)
+        assert analyse("stationarity", path).data["decoder_variance_is_fixed"] is not learned
 
 
 def test_stationarity_does_not_judge_a_fixed_decoder_variance(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from synthetic_runs import write_run
 from trained_runs import write_trained_run
 
 from elboverse.builtin.analyses import bounds, compare, style
+from elboverse.builtin.analyses.reading import labels_of
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError
-from elboverse.runfile import Run
+from elboverse.runfile import Run, RunWriter
 
 ANALYSES: dict[str, tuple[Any, Any]] = {
     "bounds": (bounds.BoundsOptions, bounds.build),
@@ -133,6 +134,16 @@ def test_compare_says_which_run_is_ahead_and_by_how_much(tmp_path: Path) -> None
     assert "different data" not in found
 
 
+def test_compare_shows_how_long_each_run_was_trained_where_it_says_so(tmp_path: Path) -> None:
+    paths = runs(tmp_path, 2)
+    with RunWriter.resume(paths[1]) as writer:
+        writer.put_document("timing", {"training_seconds": 1234.56})
+        writer.snapshot("finished", {}, 400)
+    result = analyse("compare", paths)
+    assert [row[result.columns.index("training (s)")] for row in result.rows] == [None, "1,234.6"]
+    assert [run["training_seconds"] for run in result.data["compared"]] == [None, 1234.56]
+
+
 def test_compare_of_runs_on_different_data_says_so(tmp_path: Path) -> None:
     paths = [write_run(tmp_path / f"{number}.h5", data={"fingerprint": str(number)}) for number in range(2)]
     assert "trained on different data" in notes(analyse("compare", paths))
@@ -163,7 +174,7 @@ def test_compare_needs_two_runs(tmp_path: Path) -> None:
     ],
 )
 def test_runs_are_labelled_by_what_tells_their_paths_apart(paths: list[str], labels: list[str]) -> None:
-    assert compare._labels([Path(path) for path in paths]) == labels
+    assert labels_of([Path(path) for path in paths]) == labels
 
 
 @pytest.mark.parametrize("name", sorted(ANALYSES))

@@ -14,6 +14,7 @@ from elboverse import config
 from elboverse.config import ExperimentConfig, from_table, load, named_configs, to_table, to_toml
 from elboverse.errors import ConfigError
 from elboverse.registry import discover
+from elboverse.sweep import expand, is_sweep
 
 MINIMAL: dict[str, Any] = {"dataset": "circle"}
 
@@ -68,10 +69,30 @@ def test_every_shipped_config_loads_and_survives_the_round_trip(name: str, tmp_p
     raw = tomllib.loads(named_configs()[name].read_text(encoding="utf-8"))
     if raw["dataset"]["name"] not in registry.names("dataset"):
         pytest.skip(f"dataset {raw['dataset']['name']!r} belongs to a plugin that is not installed here")
-    original = load(name, registry=registry)
-    copy = tmp_path / "copy.toml"
-    copy.write_text(to_toml(original), encoding="utf-8")
-    assert load(copy, registry=registry) == original
+    originals = expand(raw, registry).values() if is_sweep(raw) else [load(name, registry=registry)]
+    for original in originals:
+        copy = tmp_path / "copy.toml"
+        copy.write_text(to_toml(original), encoding="utf-8")
+        assert load(copy, registry=registry) == original
+
+
+def test_every_experiment_of_the_paper_has_a_config() -> None:
+    main = {"celeba", "manifold", "mnist", "susy"}
+    variants = {"verification-c-batch-100", "verification-c-learning-rate-0.005"}
+    verification = {"verification-a", "verification-b", "verification-c"} | variants
+    assert {f"paper/{name}" for name in main | verification} <= set(named_configs())
+
+
+@pytest.mark.parametrize(
+    ("variant", "changed"),
+    [
+        ("batch-100", {"batch_size": 100, "record_every": 100}),
+        ("learning-rate-0.005", {"learning_rate": 0.005, "variance_learning_rate": 0.005}),
+    ],
+)
+def test_variants_of_an_experiment_differ_in_what_they_are_named_after(variant: str, changed: dict[str, Any]) -> None:
+    table, other = to_table(load("paper/verification-c")), to_table(load(f"paper/verification-c-{variant}"))
+    assert other == table | {"name": f"{table['name']}-{variant}", "training": table["training"] | changed}
 
 
 def test_the_resolved_config_holds_every_default() -> None:
@@ -155,6 +176,30 @@ def test_an_override_that_is_no_assignment_is_refused_with_an_example(override: 
 def test_an_override_of_an_unknown_key_is_refused_with_the_nearest_one() -> None:
     (fault,) = faults(MINIMAL, ["model.latent_dims=3"])
     assert "model.latent_dims: unknown key (did you mean 'latent_dim'?)" in fault
+
+
+@pytest.mark.parametrize(
+    ("override", "component", "option"),
+    [
+        ("model.name=linear-vae", "model", "network"),
+        ("model.network.name=affine", "model.network", "hidden"),
+    ],
+)
+def test_options_that_a_renamed_component_lacks_are_refused_with_the_way_to_drop_them(
+    override: str, component: str, option: str
+) -> None:
+    table = MINIMAL | {"model": {"name": "vae-1", "network": {"name": "mlp", "hidden": [3]}}}
+    (fault,) = faults(table, [override])
+    advice = f"--set {component}={override.partition('=')[2]}"
+    assert fault.startswith(f"{component}.{option}: unknown key; ")
+    assert fault.endswith(f"the config's own {component} has it: {advice} drops all options of that")
+    assert load(table, [advice.removeprefix("--set ")]).model.options.latent_dim == 2
+
+
+def test_an_option_that_only_an_override_gives_gets_no_advice_to_drop_it() -> None:
+    (fault,) = faults(MINIMAL | {"model": {"latent_dim": 3}}, ["model.name=linear-vae", "model.network=mlp"])
+    assert fault.startswith("model.network: unknown key")
+    assert "drops" not in fault
 
 
 def test_an_override_with_two_lines_is_one_value() -> None:

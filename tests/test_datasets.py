@@ -12,7 +12,7 @@ from torch import Tensor
 from elboverse.builtin.datasets import DATASETS
 from elboverse.builtin.datasets.generated import GeneratedOptions, require_size
 from elboverse.builtin.datasets.manifold import ManifoldOptions, build_manifold, dependent_pairs
-from elboverse.builtin.datasets.pca import PCAOptions, build_pca, generating_parameters
+from elboverse.builtin.datasets.pca import PCAOptions, build_pca, build_pca_ring, generating_parameters
 from elboverse.builtin.datasets.planar import (
     build_circle,
     build_cosine,
@@ -37,6 +37,7 @@ DIMENSIONS = {
     "spiral_3D": 3,
     "manifold": 100,
     "pca": 10,
+    "pca-ring": 10,
 }
 COMPONENTS = {
     component.name: Registered("dataset", component, Plugin("built-in", "elboverse", "0"))
@@ -74,7 +75,7 @@ def test_every_generated_dataset_is_offered_and_tested() -> None:
 @generated
 def test_defaults_are_half_of_the_points_held_out(name: str) -> None:
     data = build(name)
-    half = 10_000 if name == "pca" else 25_000
+    half = 10_000 if name.startswith("pca") else 25_000
     assert data.train.shape == data.held_out.shape == (half, DIMENSIONS[name])
     assert data.shape == (DIMENSIONS[name],)
 
@@ -279,6 +280,35 @@ def test_pca_truth_equals_the_density_of_the_multivariate_normal() -> None:
     assert data.train_log_likelihood == pytest.approx(normal.log_prob(data.train).mean().item(), abs=1e-9)
 
 
+def ring_latents(latent: int) -> Tensor:
+    """Return the latents of noiseless ring points, recovered through the pseudo-inverse of W."""
+    options = PCAOptions(points=4000, noise=0.0, held_out=0.0, latent=latent)
+    weight, mean = generating_parameters(options, 3)
+    points = build_pca_ring(options, 3).train - mean
+    latents = points @ torch.linalg.pinv(weight).T
+    assert torch.allclose(latents @ weight.T, points, atol=1e-9)
+    return latents
+
+
+def test_ring_latents_have_radius_one_plus_a_tenth_of_that_of_a_gaussian() -> None:
+    excess = 10 * (ring_latents(2).norm(dim=1) - 1.0)  # ‖z‖, z ~ N(0, I): Rayleigh
+    assert excess.min() > 0
+    assert abs(excess.mean().item() - math.sqrt(math.pi / 2)) < 5 * math.sqrt((2 - math.pi / 2) / 4000)
+    assert abs(excess.square().mean().item() - 2.0) < 5 * 2.0 / math.sqrt(4000)
+
+
+def test_ring_angles_are_uniform() -> None:
+    x, y = ring_latents(2).T
+    eighths = torch.histc(torch.atan2(y, x), 8, -math.pi, math.pi) / 4000
+    assert (eighths - 1 / 8).abs().max() < 5 * math.sqrt(7 / 64 / 4000)
+
+
+def test_a_ring_of_one_latent_is_two_points_that_are_smeared_outwards() -> None:
+    latents = ring_latents(1)
+    assert latents.abs().min() >= 1.0
+    assert abs((latents > 0).double().mean().item() - 0.5) < 5 * math.sqrt(0.25 / 4000)
+
+
 @pytest.mark.parametrize("name", ["1dgauss", "circle", "8gauss", "pca"])
 def test_scaling_shifts_the_truth_by_the_log_volume(name: str) -> None:
     raw = build(name, points=400, held_out=0.0, scaling="none")
@@ -323,7 +353,7 @@ def test_there_is_no_true_density_without_noise(name: str) -> None:
     assert build(name, points=50, noise=0.0).train_log_likelihood is None
 
 
-@pytest.mark.parametrize("name", ["line", "cosine", "eight", "swiss_roll", "spiral_3D", "manifold"])
+@pytest.mark.parametrize("name", ["line", "cosine", "eight", "swiss_roll", "spiral_3D", "manifold", "pca-ring"])
 def test_truth_is_left_open_where_the_density_is_not_known(name: str) -> None:
     assert build(name, points=50).train_log_likelihood is None
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from elboverse import Run
+from elboverse.config import named_configs
 
 ROOT = Path(__file__).parents[1]
 STRANGER = Path(__file__).with_name("stranger")
@@ -103,6 +104,11 @@ def trained(scripts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_runs_is_what_was_installed(scripts: Path, tmp_path: Path) -> None:
     found = run(scripts / "python", "-c", "import elboverse; print(elboverse.__file__)", folder=tmp_path)
     assert Path(found.stdout.strip()).is_relative_to(scripts.parent)
+
+
+def test_every_config_is_installed_with_the_package(scripts: Path, tmp_path: Path) -> None:
+    listed = run(scripts / "elboverse", "config", "list", folder=tmp_path).stdout
+    assert [line.split()[0] for line in listed.splitlines()] == list(named_configs())
 
 
 def test_the_stranger_is_listed_with_its_distribution_version_and_components(scripts: Path, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def dataset(build: Any) -> Component:
     return Component("mine", NoOptions, lambda _options, seed: build(seed), "mine")
 
 
-@pytest.mark.parametrize("name", ["circle", "pca", "1dgauss", "swiss_roll"])
+@pytest.mark.parametrize("name", ["circle", "pca", "pca-ring", "1dgauss", "swiss_roll"])
 def test_built_in_datasets_keep_their_contract(name: str) -> None:
     assert len(check_dataset(name, points=40).train) == 20
 

@@ -21,9 +21,10 @@ COMMANDS = {
     "analyze": ("elboverse.cli.analyze:analyze", "Analyse a finished or running run from its run.h5."),
     "config": ("elboverse.cli.config:config", "List, show and check configs."),
     "data": ("elboverse.cli.data:data", "List, describe, fetch and preview data; clean its caches."),
-    "export": ("elboverse.cli.export:export", "Write the numbers of a run as CSV, Parquet, npz or for TensorBoard."),
+    "export": ("elboverse.cli.export:export", "Write a run's numbers as CSV, Parquet, npz or for TensorBoard."),
     "plugins": ("elboverse.cli.plugins:plugins", "List plugins and the components that they offer."),
     "report": ("elboverse.cli.report:report", "Write a page about a run, with all its figures inside."),
+    "reproduce": ("elboverse.cli.reproduce:reproduce", "Reproduce an experiment of the paper and check it."),
     "train": ("elboverse.cli.train:train", "Train a model and write its run.h5."),
 }
 
@@ -59,7 +60,11 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 success, 1 an error told in words, 2 wrong usage, 128 + n a signal n."""
+    """Run the command line and exit.
+
+    The code is 0 for success, 1 for an error told in words, 2 for wrong usage, 3 where `reproduce` measured something
+    else than is expected, and 128 + n for a signal n.
+    """
     warnings.showwarning = _show_warning
     try:
         cli.main(args=None if arguments is None else list(arguments), prog_name="elboverse", standalone_mode=False)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from elboverse.cli.figures import check_figure, write_figure
+from elboverse.analysing import analysed, numbers, owner, takes_several
+from elboverse.cli.figures import check_figure, is_animation, write_animation, write_figure
 from elboverse.cli.options import options_of, structured
 from elboverse.cli.tables import print_result
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError, PluginError
 from elboverse.registry import Registered, Registry, discover
 from elboverse.runfile import Run
+from elboverse.sweep import run_files
 
-__all__ = ["analysed", "analyze"]
+__all__ = ["analyze"]
 
 _OWN: Final = ("as_json", "figure", "help", "json", "paths")
 """What no analysis may call an option of its own: the parameters that every command has."""
@@ -54,39 +56,38 @@ class AnalysisGroup(click.Group):
 def analyze() -> None:
     """Analyse a finished or running run from its run.h5: a table, a figure, JSON.
 
-    Some analyses take several runs.
+    Some analyses take several runs, or the folder of a sweep.
     """
 
 
 def _command(registry: Registry, registered: Registered) -> click.Command:
     config = registered.config_class()
-    owner = _owner(registered)
-    own = options_of(config, owner)
+    own = options_of(config, owner(registered))
     clashes = sorted({str(option.name) for option in own} & set(_OWN))
     if clashes:
         raise PluginError(
-            f"{owner}: an option may not be called {' or '.join(clashes)}; every analysis command has that itself"
+            f"{owner(registered)}: an option may not be called {' or '.join(clashes)}; every analysis command has that "
+            "itself"
         )
 
-    several = bool(getattr(config, "several_runs", False))
+    several = takes_several(registered)
+    animated = bool(getattr(config, "animated", False))
 
     def run_analysis(paths: Path | tuple[Path, ...], figure: Path | None, as_json: bool, **values: Any) -> None:
         options = structured(registry, config, values)
         if figure is not None:
-            check_figure(figure)
+            check_figure(figure, moving=animated)
         with ExitStack() as stack:
-            runs = tuple(
-                stack.enter_context(Run.open(path)) for path in (paths if isinstance(paths, tuple) else [paths])
-            )
+            files = [file for path in paths for file in run_files(path)] if isinstance(paths, tuple) else [paths]
+            runs = tuple(stack.enter_context(Run.open(file)) for file in files)
             result = analysed(registered, options, runs)
-            if figure is not None and result.draw is None:
-                raise AnalysisError(f"--figure: the analysis {registered.name!r} has no figure; leave the option out")
+            write = None if figure is None else _writer(registered, result, figure)
             if as_json:
                 click.echo(_as_json(registered, runs, result))
             else:
                 print_result(result, sys.stdout)
-            if figure is not None and result.draw is not None:
-                write_figure(result.draw, figure)
+            if write is not None:
+                write()
                 click.echo(f"Figure: {figure}", err=as_json)
 
     return click.Command(
@@ -104,7 +105,7 @@ def _command(registry: Registry, registered: Registered) -> click.Command:
             click.Option(
                 ["--figure"],
                 type=click.Path(path_type=Path),
-                metavar="FILE.pdf|png|svg",
+                metavar=f"FILE.pdf|png|svg{'|gif|mp4' if animated else ''}",
                 help="Also draw a figure into this file; an existing file is replaced.",
             ),
             click.Option(["--json", "as_json"], is_flag=True, help="Print JSON in place of the table."),
@@ -113,43 +114,28 @@ def _command(registry: Registry, registered: Registered) -> click.Command:
     )
 
 
-def analysed(registered: Registered, options: Any, runs: tuple[Run, ...]) -> Result:
-    """Return what an analysis says of runs; one that takes a single run is given the first.
+def _writer(registered: Registered, result: Result, figure: Path) -> Callable[[], None]:
+    """Return what writes the figure of a result, or its animation.
 
     Raises:
-        AnalysisError: the runs lack what it needs.
-        PluginError: it returns something else than a result.
+        AnalysisError: it has none.
+        PluginError: it has no animation, although it says so.
     """
-    several = bool(getattr(type(options), "several_runs", False))
-    result = registered.build(options, runs if several else runs[0])
-    if not isinstance(result, Result):
-        raise PluginError(f"{_owner(registered)}: build must return a contracts.Result, not {result!r}")
-    return result
-
-
-def _owner(registered: Registered) -> str:
-    return f"analysis {registered.name!r} of plugin {registered.plugin}"
+    if is_animation(figure):
+        if result.animate is None:
+            raise PluginError(f"{owner(registered)}: it says that it is animated, but its result has no animation")
+        return functools.partial(write_animation, result.animate, figure)
+    if result.draw is None:
+        raise AnalysisError(f"--figure: the analysis {registered.name!r} has no figure; leave the option out")
+    return functools.partial(write_figure, result.draw, figure)
 
 
 def _as_json(registered: Registered, runs: tuple[Run, ...], result: Result) -> str:
     described = [{"run": str(run.path), "status": run.status} for run in runs]
-    several = bool(getattr(registered.config_class(), "several_runs", False))
     content = {
         "analysis": registered.name,
-        **({"runs": described} if several else described[0]),
+        **({"runs": described} if takes_several(registered) else described[0]),
         "notes": list(result.notes),
-        **result.data,
+        **numbers(registered, result),
     }
-    try:
-        return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise PluginError(f"{_owner(registered)}: its data is no JSON: {error}") from error
-
-
-def _finite(value: Any) -> Any:
-    """Return JSON values with every number that is not finite replaced by None."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)

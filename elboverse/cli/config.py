@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import click
 
-from elboverse.config import DEFAULT, load, named_configs, to_toml
+from elboverse.config import (
+    DEFAULT,
+    SWEEP,
+    ExperimentConfig,
+    apply_override,
+    from_table,
+    named_configs,
+    read_table,
+    to_toml,
+)
 
 __all__ = ["config"]
 
@@ -17,17 +26,20 @@ def config() -> None:
 @config.command(name="list")
 def list_() -> None:
     """List the configs that ship with elboverse, usable by name."""
-    for name, path in named_configs().items():
+    named = named_configs()
+    width = max(map(len, named), default=0)
+    for name, path in named.items():
         first = path.read_text(encoding="utf-8").partition("\n")[0]
-        click.echo(f"{name:24} {first.lstrip('# ') if first.startswith('#') else ''}".rstrip())
+        click.echo(f"{name:{width}}  {first.lstrip('# ') if first.startswith('#') else ''}".rstrip())
 
 
 @config.command()
 @click.argument("source", required=False, metavar="CONFIG")
 @click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one value.")
 def show(source: str | None, overrides: tuple[str, ...]) -> None:
-    """Print CONFIG as TOML with every default filled in."""
-    click.echo(to_toml(load(DEFAULT if source is None else source, overrides)), nl=False)
+    """Print CONFIG as TOML with every default filled in; of a sweep, that of each run."""
+    for name, config in _configs(DEFAULT if source is None else source, overrides).items():
+        click.echo(f"{f'# {name}' if name else ''}\n{to_toml(config)}".lstrip(), nl=False)
 
 
 @config.command()
@@ -35,5 +47,17 @@ def show(source: str | None, overrides: tuple[str, ...]) -> None:
 @click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one value.")
 def check(source: str, overrides: tuple[str, ...]) -> None:
     """Check CONFIG and list every fault in it."""
-    load(source, overrides)
-    click.echo(f"{source}: no faults")
+    runs = _configs(source, overrides)
+    click.echo(f"{source}: no faults{f' in {len(runs)} runs' if len(runs) > 1 else ''}")
+
+
+def _configs(source: str, overrides: tuple[str, ...]) -> dict[str, ExperimentConfig]:
+    """Return the config of each run that CONFIG describes, by name; a single run has none."""
+    table = read_table(source)
+    for override in overrides:
+        apply_override(table, override)
+    if SWEEP not in table:
+        return {"": from_table(table)}
+    from elboverse.sweep import expand  # torch
+
+    return expand(table)

@@ -23,7 +23,7 @@ from elboverse.structuring import Faults, build_converter, structure_selection
 if TYPE_CHECKING:
     from elboverse.contracts import Data, Stream
 
-__all__ = ["data"]
+__all__ = ["availability", "data"]
 
 _SHOWN_NAMES: Final = 20
 
@@ -152,16 +152,18 @@ def _listed(registry: Registry, registered: Registered) -> dict[str, Any]:
         needed = [field.alias or field.name for field in fields if field.init and field.default is attrs.NOTHING]
         if needed:
             return row | {"state": f"needs {', '.join(f'dataset.{key}' for key in needed)}"}
-        options = _select(registry, {"name": registered.name}).options
-        places = [Path(place) for place in options.places()] if isinstance(options, FromFiles) else []
+        state, places = availability(_select(registry, {"name": registered.name}).options)
     except ElboverseError as error:
         return row | {"state": f"broken: {str(error).partition(chr(10))[0]}"}
-    ready = not places or any(place.exists() for place in places)
-    return row | {"state": "ready" if ready else _missing(options), "places": list(map(str, places))}
+    return row | {"state": state, "places": list(map(str, places))}
 
 
-def _missing(options: Any) -> str:
-    return "not here; see data fetch" if isinstance(options, Fetchable) else "not here"
+def availability(options: Any) -> tuple[str, list[Path]]:
+    """Return whether the data of a dataset with these options are here, in words, and where they are looked for."""
+    places = [Path(place) for place in options.places()] if isinstance(options, FromFiles) else []
+    if not places or any(place.exists() for place in places):
+        return "ready", places
+    return "not here; see data fetch" if isinstance(options, Fetchable) else "not here", places
 
 
 def _selected(name: str, overrides: Iterable[str]) -> Selection:

@@ -15,7 +15,7 @@ import click
 
 import elboverse
 from elboverse import contracts
-from elboverse.cli.analyze import analysed
+from elboverse.analysing import analysed
 from elboverse.cli.options import structured
 from elboverse.cli.tables import formatted
 from elboverse.contracts import Result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from elboverse import identities
-from elboverse.config import load
+from elboverse.config import SWEEP, apply_override, apply_sweep, from_table, read_table
 from elboverse.runfile import Run
 
 if TYPE_CHECKING:
@@ -48,13 +49,21 @@ __all__ = ["train"]
     "resumed",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Go on with an interrupted run: its folder or run.h5. With --set training.epochs=N, extend it.",
+    help="Go on with an interrupted run, its folder or run.h5, or with a sweep, its folder. With --set "
+    "training.epochs=N, extend it.",
 )
 @click.option(
     "--like",
     type=click.Path(path_type=Path),
     metavar="RUN.h5",
     help="Repeat an earlier run: take its config, and say what differs in versions, device and plugins.",
+)
+@click.option(
+    "--sweep",
+    "swept",
+    multiple=True,
+    metavar="KEY.PATH=A,B,…",
+    help="Train one run for each of some values, such as model.latent_dim=2,4,6; given again, for each combination.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 def train(
@@ -65,6 +74,7 @@ def train(
     seeds: str | None,
     resumed: Path | None,
     like: Path | None,
+    swept: tuple[str, ...],
     *,
     overwrite: bool,
     quiet: bool,
@@ -75,19 +85,34 @@ def train(
     """
     console = Console(quiet=quiet, highlight=False)
     if resumed is not None:
-        copies = replicas is not None or seeds is not None
+        copies = replicas is not None or seeds is not None or swept
         if config is not None or out is not None or like is not None or overwrite or copies:
             raise click.UsageError("--resume takes the run's own config and folder; only --set training.epochs=N fits.")
         from elboverse.execution import resume  # torch is needed from here on
+        from elboverse.sweep import SWEEP_FILE, resume_sweep
 
+        if (resumed / SWEEP_FILE).is_file():
+            announce = _announcer(console)
+            _summarise_sweep(resume_sweep(resumed, overrides=overrides, console=console, announce=announce), console)
+            return
         console.print(f"Resuming {resumed}", soft_wrap=True)
         _summarise(resume(resumed, overrides=overrides, console=console), console)
         return
     if like is not None and config is not None:
         raise click.UsageError("--like takes the config of an earlier run; give it or CONFIG, not both.")
     earlier = None if like is None else _opened(like)
-    overrides = (*overrides, *_copies(replicas, seeds))
-    resolved = load(config if earlier is None else earlier.config, overrides)
+    table = dict(earlier.config) if earlier is not None else read_table(config)
+    for override in (*overrides, *_copies(replicas, seeds)):
+        apply_override(table, override)
+    for setting in swept:
+        apply_sweep(table, setting)
+    if SWEEP in table:
+        from elboverse.sweep import train_sweep  # torch is needed from here on
+
+        announce = _announcer(console)
+        _summarise_sweep(train_sweep(table, out=out, overwrite=overwrite, console=console, announce=announce), console)
+        return
+    resolved = from_table(table)
     console.print(_headline(resolved), soft_wrap=True)
 
     from elboverse.execution import train as train_config  # torch is needed from here on
@@ -95,6 +120,13 @@ def train(
     if earlier is not None:
         _print_differences(earlier, resolved, console)
     _summarise(train_config(resolved, out=out, overwrite=overwrite, console=console, like=earlier), console)
+
+
+def _announcer(console: Console) -> Callable[[str, ExperimentConfig], None]:
+    def announce(name: str, config: ExperimentConfig) -> None:
+        console.print(f"\n{name}\n{_headline(config)}", soft_wrap=True)
+
+    return announce
 
 
 def _copies(replicas: int | None, seeds: str | None) -> list[str]:
@@ -138,8 +170,6 @@ def _headline(config: ExperimentConfig) -> str:
 
 
 def _summarise(run: Run, console: Console) -> None:
-    from elboverse.sinks.floor import is_at_floor  # torch is loaded by now, but not at start-up
-
     lines: list[tuple[str, str, str]] = []
     for split, title in (("train", "training data"), ("held_out", "held out")):
         if split not in run.splits:
@@ -156,7 +186,7 @@ def _summarise(run: Run, console: Console) -> None:
         of = f" with seed {run.config['seed']}" if run.replicas > 1 else ""
         lines.append((f"true log-likelihood, held out{of}", f"{truth:.4f}", "nats, of the generating density"))
     decoder_log_var = run.series("decoder_log_var")[-1]
-    low = is_at_floor(decoder_log_var)
+    low = identities.is_at_floor(decoder_log_var)
     if low.any():
         of = f", {low.sum()} of {run.replicas} replicas" if run.replicas > 1 else ""
         lines.append(("decoder ln σ²", f"{decoder_log_var.min():.4f}", f"held at its floor{of}"))
@@ -171,3 +201,10 @@ def _summarise(run: Run, console: Console) -> None:
         console.print(f"{name:{left}}  {value:>{middle}}  {remark}", soft_wrap=True)
     command = shlex.join(["elboverse", "analyze", "collapse", str(run.path)])
     console.print(f"\nSaved {run.path}. Next:\n  {command}", soft_wrap=True)
+
+
+def _summarise_sweep(runs: Sequence[Run], console: Console) -> None:
+    analysis = "selection" if "stream" in runs[0].data else "compare"
+    folder = runs[0].path.parent.parent
+    command = shlex.join(["elboverse", "analyze", analysis, str(folder)])
+    console.print(f"\nSaved {len(runs)} runs in {folder}. Next:\n  {command}", soft_wrap=True)

@@ -80,12 +80,13 @@ class Evaluator:
             epoch: number of passes done.
         """
         points = self._at(done)
-        blocks = []
+        blocks, share_at_floor = [], 0.0
         for replicas in self._blocks(points):
             statistics = list(self._mapped(step, point_statistics, points, replicas))
             # Points last and contiguous: reductions over them are several times as fast.
             table = torch.cat(statistics, dim=1).double().transpose(1, 2).contiguous().cpu().numpy()
             blocks.append(averages_of(table))
+            share_at_floor = max(share_at_floor, float(table[:, 3].mean(-1).max()))
         averages = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
         return Evaluation(
             split=self.split,
@@ -94,6 +95,7 @@ class Evaluator:
             points=points.shape[-2],
             scalars={name: values for name, values in averages.items() if values.ndim == 1},
             per_latent={name: values for name, values in averages.items() if values.ndim == 2},
+            share_at_floor=share_at_floor,
         )
 
     def closed_form(self, step: Step, done: int, names: VarianceParameters) -> dict[str, Tensor]:
@@ -129,7 +131,7 @@ class Evaluator:
     def _blocks(self, points: Tensor) -> list[slice]:
         """Return which replicas are evaluated together, so that memory does not grow with their number."""
         rows = min(self._at_once(points), points.shape[-2]) * min(self._samples, self._samples_at_once(points))
-        table = points.shape[-2] * (3 + 4 * self._latent_dim)
+        table = points.shape[-2] * (4 + 4 * self._latent_dim)
         size = max(1, min(ROWS_AT_ONCE // rows, VALUES_AT_ONCE // table))
         return [slice(first, first + size) for first in range(0, len(self._seeds), size)]
 
@@ -168,10 +170,10 @@ def averages_of(table: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.floa
     """Return what an evaluation keeps of its points: name → values, shape (R,) or (R, H).
 
     Args:
-        table: the columns of `point_statistics` for every point, shape (R, 3 + 4H, M).
+        table: the columns of `point_statistics` for every point, shape (R, 4 + 4H, M).
     """
     log_likelihood, decoder_entropy, decoder_log_var = table[:, 0], table[:, 1], table[:, 2]
-    kl, encoder_entropy, prior_log_var, mean = np.split(table[:, 3:], 4, axis=1)
+    kl, encoder_entropy, prior_log_var, mean = np.split(table[:, 4:], 4, axis=1)
     prior_entropy = identities.gaussian_entropy(prior_log_var)
     drop = identities.entropy_drop(encoder_entropy, prior_entropy)
     per_point = {
@@ -199,10 +201,11 @@ def averages_of(table: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.floa
 
 
 def point_statistics(model: Model, x: Tensor, noise: Tensor | None) -> Tensor:
-    """Return what an evaluation averages, per point: shape (B, 3 + 4H).
+    """Return what an evaluation averages, per point: shape (B, 4 + 4H).
 
-    The columns are the log-likelihood, the decoder entropy and the mean decoder log-variance, then per latent the
-    KL divergence, the encoder entropy, the prior log-variance and the mean of q(z|x).
+    The columns are the log-likelihood, the decoder entropy, the mean decoder log-variance and the share of dimensions
+    whose variance is at its floor, then per latent the KL divergence, the encoder entropy, the prior log-variance and
+    the mean of q(z|x).
 
     Args:
         model: any Gaussian VAE.
@@ -210,8 +213,11 @@ def point_statistics(model: Model, x: Tensor, noise: Tensor | None) -> Tensor:
         noise: (B, H) or (K, B, H), or None.
     """
     encoder = model.encode(x)
-    terms = terms_of(moments(model, x, noise, average_points=False, encoder=encoder))
-    scalars = (terms.log_likelihood, terms.decoder_entropy, terms.decoder_log_var)
+    found = moments(model, x, noise, average_points=False, encoder=encoder)
+    terms = terms_of(found)
+    at_floor = identities.is_at_floor(found.decoder_log_var).to(x.dtype)
+    share_at_floor = at_floor.mean(-1) if at_floor.ndim else at_floor
+    scalars = (terms.log_likelihood, terms.decoder_entropy, terms.decoder_log_var, share_at_floor)
     per_point = torch.stack([value.expand(len(x)) for value in scalars], dim=-1)
     prior_log_var = terms.prior_log_var.expand_as(terms.kl)
     return torch.cat((per_point, terms.kl, terms.encoder_entropy, prior_log_var, encoder.mean), dim=-1)

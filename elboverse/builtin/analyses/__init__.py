@@ -41,6 +41,12 @@ ANALYSES: tuple[Component, ...] = (
         "several runs side by side: what differs in their configs, and where each one ended",
     ),
     Component(
+        "selection",
+        "elboverse.builtin.analyses.selection:SelectionOptions",
+        "elboverse.builtin.analyses.selection:build",
+        "which of several models BIC picks on a stream, from the ELBO and from the entropy sum",
+    ),
+    Component(
         "latents",
         "elboverse.builtin.analyses.latents:LatentsOptions",
         "elboverse.builtin.analyses.latents:build",
@@ -51,6 +57,12 @@ ANALYSES: tuple[Component, ...] = (
         "elboverse.builtin.analyses.samples:SamplesOptions",
         "elboverse.builtin.analyses.samples:build",
         "data, reconstructions and samples from the prior, in data units",
+    ),
+    Component(
+        "animate",
+        "elboverse.builtin.analyses.animate:AnimateOptions",
+        "elboverse.builtin.analyses.animate:build",
+        "latent space and data space through training, as a GIF or MP4, from recorded frames",
     ),
     Component(
         "variance",

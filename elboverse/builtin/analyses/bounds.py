@@ -105,7 +105,8 @@ def build(options: BoundsOptions, runs: tuple[Run, ...]) -> Result:
     Of several runs, all replicas are taken together, at the steps that every run has recorded. The keys of
     `Result.data`, medians over the replicas read unless they say otherwise: ``window`` in steps; ``final``, one table
     per replica with the path of its ``run``, its number in it, ``replica``, ``elbo``, ``entropy_sum`` and
-    ``difference_percent``, averages over the last ``window`` steps; ``milestones``, each with
+    ``difference_percent``, averages over the last ``window`` steps; ``relative_gap_percent``, the magnitude of the last
+    over the replicas, with ``lower_quartile``, ``median`` and ``upper_quartile``; ``milestones``, each with
     ``step``, ``epoch``, ``elbo``, ``entropy_sum``, ``difference_percent`` and ``mean_difference_percent`` (the moving
     average); ``held_out``, each evaluation with ``step``, ``elbo`` and ``elbo_standard_error``; and
     ``log_likelihood``, the generating density's (averaged over the runs), with ``train`` and ``held_out``, null where
@@ -158,6 +159,7 @@ def build(options: BoundsOptions, runs: tuple[Run, ...]) -> Result:
         data={
             "window": bounds.window,
             "final": final,
+            "relative_gap_percent": _relative_gap(final),
             "milestones": milestones,
             "held_out": _held_out_table(bounds),
             "log_likelihood": {split: reading.ground_truth(split) for split in ("train", "held_out")},
@@ -241,6 +243,11 @@ def _final(reading: Pool, bounds: Bounds) -> list[dict[str, Any]]:
         }
         for r, replica in enumerate(reading.replicas)
     ]
+
+
+def _relative_gap(final: list[dict[str, Any]]) -> dict[str, float]:
+    quartiles = np.quantile([abs(replica["difference_percent"]) for replica in final], (0.25, 0.5, 0.75))
+    return dict(zip(("lower_quartile", "median", "upper_quartile"), quartiles.tolist(), strict=True))
 
 
 def _notes(reading: Pool, bounds: Bounds, final: list[dict[str, Any]]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
@@ -13,7 +12,7 @@ import numpy as np
 from elboverse import identities
 from elboverse.builtin.analyses.curves import moving_average, quartiles
 from elboverse.builtin.analyses.final_latents import final_latents
-from elboverse.builtin.analyses.reading import Array, Reading, ReplicaOptions, flattened, plural
+from elboverse.builtin.analyses.reading import Array, Reading, ReplicaOptions, flattened, labels_of, plural
 from elboverse.contracts import Result, Table
 from elboverse.errors import AnalysisError
 from elboverse.structuring import in_range
@@ -58,6 +57,7 @@ class Compared:
         held_out_elbo: of the last held-out evaluation; None if there is none.
         held_out_standard_error: of that.
         active: number of latents that are active by entropy drop; None if nothing is recorded.
+        seconds: of training, all resumptions together; None if the file does not say.
         started: when, in ISO 8601.
     """
 
@@ -69,6 +69,7 @@ class Compared:
     held_out_elbo: float | None
     held_out_standard_error: float | None
     active: float | None
+    seconds: float | None
     started: str
 
     @property
@@ -90,8 +91,8 @@ def build(options: CompareOptions, runs: tuple[Run, ...]) -> Result:
     is not the same in all runs and its values, one per run, null where a run has no such setting; and ``compared``,
     a list with, per run, ``label``, ``steps`` recorded, ``elbo``, ``entropy_sum`` and ``gap`` of training, averaged
     over its last 100 recorded steps, ``held_out_elbo`` and ``held_out_standard_error`` of its last evaluation,
-    ``latent_dim``, ``active`` by entropy drop, ``replicas`` and ``started``: medians over the replicas, in nats per
-    point, null where the run does not say.
+    ``latent_dim``, ``active`` by entropy drop, ``replicas``, ``training_seconds`` and ``started``: medians over
+    the replicas, in nats per point, null where the run does not say.
 
     Args:
         options: threshold and replica.
@@ -105,7 +106,7 @@ def build(options: CompareOptions, runs: tuple[Run, ...]) -> Result:
     readings = [Reading(run, options.replica) for run in runs]
     compared = [
         _compared(label, reading, options.drop_threshold)
-        for label, reading in zip(_labels([run.path for run in runs]), readings, strict=True)
+        for label, reading in zip(labels_of([run.path for run in runs]), readings, strict=True)
     ]
     differences = _differences([run.config for run in runs])
 
@@ -123,13 +124,14 @@ def build(options: CompareOptions, runs: tuple[Run, ...]) -> Result:
         title=f"{len(runs)} runs, in nats per point",
         columns=(
             *("run", "steps", "ELBO", "entropy sum", "gap"),
-            *("held-out ELBO", "± SE", "active", "of latents", "started"),
+            *("held-out ELBO", "± SE", "active", "of latents", "training (s)", "started"),
         ),
         rows=[
             (
                 *(run.label, run.step, run.elbo, run.entropy_sum, run.gap),
                 *(run.held_out_elbo, run.held_out_standard_error),
-                *(None if run.active is None else f"{run.active:g}", run.reading.run.latent_dim, run.started),
+                *(None if run.active is None else f"{run.active:g}", run.reading.run.latent_dim),
+                *(None if run.seconds is None else f"{run.seconds:,.1f}", run.started),
             )
             for run in compared
         ],
@@ -144,24 +146,11 @@ def build(options: CompareOptions, runs: tuple[Run, ...]) -> Result:
     )
 
 
-def _labels(paths: Sequence[Path]) -> list[str]:
-    """Return what tells the paths apart, as short as it can be: without the parts that all have in common."""
-    parts = [path.parts for path in paths]
-    while len({each[0] for each in parts}) == 1 and min(map(len, parts)) > 1:
-        parts = [each[1:] for each in parts]
-    while len({each[-1] for each in parts}) == 1 and min(map(len, parts)) > 1:
-        parts = [each[:-1] for each in parts]
-    labels = [str(Path(*each)) for each in parts]
-    if len(set(labels)) < len(labels):
-        labels = [f"{number}: {label}" for number, label in enumerate(labels, start=1)]
-    return labels
-
-
 def _compared(label: str, reading: Reading, threshold: float) -> Compared:
     run = reading.run
     recorded = len(run.steps)
     last = {
-        name: float(np.median(reading.series(name)[-_LAST_ROWS:].mean(0, dtype=np.float64))) if recorded else None
+        name: float(np.median(reading.series(name, _LAST_ROWS).mean(0, dtype=np.float64))) if recorded else None
         for name in ("elbo", "entropy_sum")
     }
     held_out: dict[str, float | None] = dict.fromkeys(("elbo", "elbo_standard_error"))
@@ -179,6 +168,7 @@ def _compared(label: str, reading: Reading, threshold: float) -> Compared:
         held_out_elbo=held_out["elbo"],
         held_out_standard_error=held_out["elbo_standard_error"],
         active=active,
+        seconds=run.training_seconds,
         started=run.created,
     )
 
@@ -229,5 +219,6 @@ def _data(run: Compared) -> dict[str, Any]:
         "latent_dim": run.reading.run.latent_dim,
         "active": run.active,
         "replicas": len(run.reading.replicas),
+        "training_seconds": run.seconds,
         "started": run.started,
     }

@@ -11,13 +11,17 @@ Sources: Tipping and Bishop 1999; Lucas et al. 2019; docs/theory.md, "Exact grou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import attrs
 import numpy as np
 
 from elboverse import identities
-from elboverse.builtin.analyses.reading import Array
+from elboverse.builtin.analyses.reading import Array, at
+from elboverse.registry import normalised
 
-__all__ = ["LinearOptimum", "linear_optimum"]
+__all__ = ["LinearOptimum", "is_linear", "linear_optimum"]
 
 
 @attrs.frozen(eq=False)
@@ -82,4 +86,17 @@ def linear_optimum(
         encoder_variances=ratios,
         elbo=float(log_likelihood + 0.5 * np.log(ratios).sum()),
         decoder_entropy=float(dimension * identities.gaussian_entropy(np.log(variance))),
+    )
+
+
+def is_linear(config: Mapping[str, Any]) -> bool:
+    """Return whether a run's model is linear with one decoder variance and no constraint moves its optimum."""
+    model, network = at(config, "model", "name"), at(config, "model", "network")
+    constraint = at(config, "constraint", "name")
+    name = normalised(model) if isinstance(model, str) else ""
+    if name == "linearvae":
+        return constraint is None
+    is_affine = at(network, "name") == "affine" and at(network, "output_activation") in {None, "identity"}
+    return is_affine and (
+        (name in {"vae0", "vae1"} and constraint is None) or (name == "vae2" and constraint == "rescale")
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,7 +15,7 @@ from elboverse.errors import AnalysisError
 from elboverse.runfile import Run
 from elboverse.structuring import in_range
 
-__all__ = ["Array", "Reading", "ReplicaOptions", "at", "flattened", "listed", "plural"]
+__all__ = ["Array", "Reading", "ReplicaOptions", "at", "flattened", "labels_of", "listed", "plural"]
 
 Array = npt.NDArray[Any]
 
@@ -74,9 +75,9 @@ class Reading:
             parts.append(f"{several} of {self.run.replicas} replicas")
         return ", ".join(part for part in parts if isinstance(part, str) and part) or self.run.path.name
 
-    def series(self, name: str) -> Array:
-        """Return a trajectory, shape (T, R') or (T, R', H), as precise as it was recorded."""
-        values = np.asarray(self.run.series(name, self.replica))
+    def series(self, name: str, last: int | None = None) -> Array:
+        """Return a trajectory, or only its last rows, shape (T, R') or (T, R', H), as precise as it was recorded."""
+        values = np.asarray(self.run.series(name, self.replica, last))
         return values if self.replica is None else values[:, None]
 
     def evaluation(self, split: str, name: str) -> Array:
@@ -151,3 +152,16 @@ def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in table.items():
         flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
+
+
+def labels_of(paths: Sequence[Path]) -> list[str]:
+    """Return what tells the paths apart, as short as it can be: without the parts that all have in common."""
+    parts = [path.parts for path in paths]
+    while len({each[0] for each in parts}) == 1 and min(map(len, parts)) > 1:
+        parts = [each[1:] for each in parts]
+    while len({each[-1] for each in parts}) == 1 and min(map(len, parts)) > 1:
+        parts = [each[:-1] for each in parts]
+    labels = [str(Path(*each)) for each in parts]
+    if len(set(labels)) < len(labels):
+        labels = [f"{number}: {label}" for number, label in enumerate(labels, start=1)]
+    return labels

@@ -12,12 +12,11 @@ import attrs
 import numpy as np
 
 from elboverse import identities
-from elboverse.builtin.analyses.linear_optimum import LinearOptimum, linear_optimum
-from elboverse.builtin.analyses.reading import Array, at, plural
+from elboverse.builtin.analyses.linear_optimum import LinearOptimum, is_linear, linear_optimum
+from elboverse.builtin.analyses.reading import Array, plural
 from elboverse.builtin.analyses.rebuilt import OneReplicaOptions, Rebuilt, rebuilt
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError
-from elboverse.registry import normalised
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -157,7 +156,7 @@ def _read(source: Rebuilt) -> Spectrum:
     return Spectrum(
         eigenvalues=eigenvalues,
         beta=beta,
-        is_exact=_is_linear(run.config),
+        is_exact=is_linear(run.config),
         optimum=optimum,
         elbo=float(statistics.elbo.mean()),
         elbo_standard_error=float(statistics.elbo.std() / np.sqrt(max(1, len(statistics.elbo) - 1))),
@@ -183,19 +182,6 @@ def _measured(trained: TrainedModel) -> tuple[Array, PointStatistics]:
     fields = [field.name for field in attrs.fields(type(parts[0]))]
     joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in fields}
     return eigenvalues, type(parts[0])(**joined)
-
-
-def _is_linear(config: dict[str, Any]) -> bool:
-    """Return whether a run's model is linear with one decoder variance and no constraint moves its optimum."""
-    model, network = at(config, "model", "name"), at(config, "model", "network")
-    constraint = at(config, "constraint", "name")
-    name = normalised(model) if isinstance(model, str) else ""
-    if name == "linearvae":
-        return constraint is None
-    is_affine = at(network, "name") == "affine" and at(network, "output_activation") in {None, "identity"}
-    return is_affine and (
-        (name in {"vae0", "vae1"} and constraint is None) or (name == "vae2" and constraint == "rescale")
-    )
 
 
 def _quantities(spectrum: Spectrum) -> list[dict[str, Any]]:

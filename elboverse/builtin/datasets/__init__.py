@@ -41,5 +41,11 @@ DATASETS = (
         f"{_STREAM}:build_gaussian_stream",
         "an endless stream of Gaussian points with regimes of different latent dimensionality",
     ),
+    Component(
+        "pca-ring",
+        f"{_LINEAR}:PCAOptions",
+        f"{_LINEAR}:build_pca_ring",
+        "those of PCA with their latents drawn onto a ring",
+    ),
     Component("array", f"{_ARRAY}:ArrayOptions", f"{_ARRAY}:build_array", "your own .npy, .npz, .csv or .h5 file"),
 )

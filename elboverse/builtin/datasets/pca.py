@@ -1,7 +1,8 @@
-"""Points of probabilistic PCA: the data whose best VAE is known in closed form (docs/theory.md, "Linear VAE")."""
+"""Points of probabilistic PCA, whose best VAE is known in closed form (docs/theory.md, "Linear VAE"), and a ring."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import attrs
@@ -14,12 +15,12 @@ from elboverse.gaussian import DiagonalGaussian
 from elboverse.seeding import generator
 from elboverse.structuring import in_range
 
-__all__ = ["PCAOptions", "build_pca", "generating_parameters"]
+__all__ = ["PCAOptions", "build_pca", "build_pca_ring", "generating_parameters"]
 
 
 @attrs.frozen(kw_only=True)
 class PCAOptions(GeneratedOptions):
-    """Options of the PCA dataset.
+    """Options of the datasets ``pca`` and ``pca-ring``.
 
     Args:
         points: N, points in all, those held out included.
@@ -40,7 +41,10 @@ class PCAOptions(GeneratedOptions):
 
 
 def generating_parameters(options: PCAOptions, seed: int) -> tuple[Tensor, Tensor]:
-    """Return W, shape (D, H), and μ, shape (D,), both ~ U(0, 1); they depend on the seed, D and H alone."""
+    """Return W, shape (D, H), and μ, shape (D,), both ~ U(0, 1); they depend on the seed, D and H alone.
+
+    They are the same for ``pca`` and ``pca-ring``.
+    """
     stream = generator(seed, "data", "pca", "parameters")
     return uniform(stream, options.dimension, options.latent), uniform(stream, options.dimension)
 
@@ -48,9 +52,6 @@ def generating_parameters(options: PCAOptions, seed: int) -> tuple[Tensor, Tenso
 def build_pca(options: PCAOptions, seed: int) -> Data:
     """Return points W z + μ + noise·η, z and η ~ N(0, I), with the log-likelihood under N(μ, W Wᵀ + noise² I)."""
     weight, mean = generating_parameters(options, seed)
-    stream = generator(seed, "data", "pca")
-    latents = normal(stream, options.points, options.latent)
-    points = with_noise(latents @ weight.T + mean, options.noise, stream)
 
     def log_density(x: Tensor) -> Tensor:
         axes, singular, _ = torch.linalg.svd(weight)  # principal axes: stable however small the noise is
@@ -58,4 +59,28 @@ def build_pca(options: PCAOptions, seed: int) -> Data:
         variances[: len(singular)] += singular.square()
         return DiagonalGaussian(torch.zeros_like(mean), variances.log()).log_prob((x - mean) @ axes)
 
-    return prepared(points, options, seed, what="pca", log_density=log_density)
+    return _embedded("pca", options, seed, log_density=log_density)
+
+
+def build_pca_ring(options: PCAOptions, seed: int) -> Data:
+    """Return points W r(z) + μ + noise·η, z and η ~ N(0, I), where r(z) = z/10 + z/‖z‖.
+
+    The latents of ``pca`` are drawn onto a ring (for H = 2) of mean radius 1 + √(π/2)/10: no linear decoder fits.
+    """
+    return _embedded("pca-ring", options, seed, bend=lambda z: z / 10 + torch.nn.functional.normalize(z, dim=1))
+
+
+def _embedded(
+    what: str,
+    options: PCAOptions,
+    seed: int,
+    *,
+    bend: Callable[[Tensor], Tensor] = lambda z: z,
+    log_density: Callable[[Tensor], Tensor] | None = None,
+) -> Data:
+    """Return points W bend(z) + μ + noise·η, z and η ~ N(0, I), from the random stream of that dataset."""
+    weight, mean = generating_parameters(options, seed)
+    stream = generator(seed, "data", what)
+    latents = bend(normal(stream, options.points, options.latent))
+    points = with_noise(latents @ weight.T + mean, options.noise, stream)
+    return prepared(points, options, seed, what=what, log_density=log_density)
