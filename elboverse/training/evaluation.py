@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -27,6 +28,12 @@ POINTS_AT_ONCE: Final = 4096
 
 VALUES_AT_ONCE: Final = 1 << 22
 """How many values points have at a time, which bounds what large images take."""
+
+ROWS_AT_ONCE: Final = 1 << 16
+"""How many points times samples times replicas a model sees at a time."""
+
+SAMPLED_AT_ONCE: Final = 1 << 13
+"""How many points times samples of one replica a model sees at a time, where points have more samples than that."""
 
 
 def first_points(points: Tensor, count: int) -> Tensor:
@@ -60,6 +67,7 @@ class Evaluator:
         self._points = points
         self._seeds = tuple(seeds)
         self._sample_shape = sample_shape
+        self._samples = sample_shape[0] if sample_shape else 1
         self._latent_dim = latent_dim
         self._intake = intake
 
@@ -71,43 +79,23 @@ class Evaluator:
             done: number of updates done.
             epoch: number of passes done.
         """
-        statistics = [step.map_models(point_statistics, x, noise) for x, noise in self._batches(self._at(done))]
-        # Points last and contiguous: reductions over them are several times as fast.
-        table = torch.cat(statistics, dim=1).double().transpose(1, 2).contiguous().cpu().numpy()
-        log_likelihood, decoder_entropy, decoder_log_var = table[:, 0], table[:, 1], table[:, 2]
-        share_at_floor = table[:, 3].mean(-1).max()
-        kl, encoder_entropy, prior_log_var, mean = np.split(table[:, 4:], 4, axis=1)
-        prior_entropy = identities.gaussian_entropy(prior_log_var)
-        drop = identities.entropy_drop(encoder_entropy, prior_entropy)
-        per_point = {
-            "elbo": log_likelihood - kl.sum(1),
-            "entropy_sum": -decoder_entropy - drop.sum(1),
-            "decoder_residual": identities.decoder_residual(log_likelihood, decoder_entropy),
-            "prior_residual": drop - kl,
-        }
-        per_point["gap"] = per_point["elbo"] - per_point["entropy_sum"]
-        count = table.shape[-1]
-        averages = {name: values.mean(-1) for name, values in per_point.items()}
-        for name, values in per_point.items():
-            averages[f"{name}_standard_error"] = values.std(-1) / np.sqrt(max(1, count - 1))
-        averages |= {
-            "log_likelihood": log_likelihood.mean(-1),
-            "decoder_entropy": decoder_entropy.mean(-1),
-            "decoder_log_var": decoder_log_var.mean(-1),
-            "kl": kl.mean(-1),
-            "encoder_entropy": encoder_entropy.mean(-1),
-            "prior_entropy": prior_entropy.mean(-1),
-            "mean_variance": mean.var(-1),
-        }
-        del averages["entropy_sum"]  # it follows from the entropies
+        points = self._at(done)
+        blocks, share_at_floor = [], 0.0
+        for replicas in self._blocks(points):
+            statistics = list(self._mapped(step, point_statistics, points, replicas))
+            # Points last and contiguous: reductions over them are several times as fast.
+            table = torch.cat(statistics, dim=1).double().transpose(1, 2).contiguous().cpu().numpy()
+            blocks.append(averages_of(table))
+            share_at_floor = max(share_at_floor, float(table[:, 3].mean(-1).max()))
+        averages = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
         return Evaluation(
             split=self.split,
             step=done,
             epoch=epoch,
-            points=count,
+            points=points.shape[-2],
             scalars={name: values for name, values in averages.items() if values.ndim == 1},
             per_latent={name: values for name, values in averages.items() if values.ndim == 2},
-            share_at_floor=float(share_at_floor),
+            share_at_floor=share_at_floor,
         )
 
     def closed_form(self, step: Step, done: int, names: VarianceParameters) -> dict[str, Tensor]:
@@ -129,34 +117,87 @@ class Evaluator:
                 variance: Tensor = value.exp() * x.shape[0]
                 return variance
 
-            total = sum(step.map_models(variance, x, noise) for x, noise in self._batches(points))
-            assert isinstance(total, Tensor)  # noqa: S101 - there is at least one batch
-            found[name] = (total / points.shape[-2]).log()
+            totals = [sum(self._mapped(step, variance, points, replicas)) for replicas in self._blocks(points)]
+            found[name] = (torch.cat(cast(list[Tensor], totals)) / points.shape[-2]).log()
         return found
 
     def _at(self, done: int) -> Tensor:
         return self._points if isinstance(self._points, Tensor) else self._points(done)
 
-    def _batches(self, points: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Yield points in batches with their noise, the same in every evaluation."""
-        samples = self._sample_shape[0] if self._sample_shape else 1
-        at_once = max(64, min(POINTS_AT_ONCE, VALUES_AT_ONCE // points.shape[-1]) // samples)
-        for number, stored in enumerate(points.split(at_once, dim=-2)):
-            x, noise = stored if self._intake is None else self._intake(stored), None
-            if self._sample_shape is not None:
-                shape = (*self._sample_shape, x.shape[-2], self._latent_dim)
-                noise = torch.stack(
-                    [
-                        torch.randn(
-                            shape,
-                            generator=generator(seed, "evaluation", self.split, number, device=x.device),
-                            dtype=x.dtype,
-                            device=x.device,
-                        )
-                        for seed in self._seeds
-                    ]
-                )
-            yield x, noise
+    def _at_once(self, points: Tensor) -> int:
+        """Return how many points go through a model together; the noise depends on it, so it may not depend on R."""
+        return max(64, min(POINTS_AT_ONCE, VALUES_AT_ONCE // points.shape[-1]) // self._samples)
+
+    def _blocks(self, points: Tensor) -> list[slice]:
+        """Return which replicas are evaluated together, so that memory does not grow with their number."""
+        rows = min(self._at_once(points), points.shape[-2]) * min(self._samples, self._samples_at_once(points))
+        table = points.shape[-2] * (4 + 4 * self._latent_dim)
+        size = max(1, min(ROWS_AT_ONCE // rows, VALUES_AT_ONCE // table))
+        return [slice(first, first + size) for first in range(0, len(self._seeds), size)]
+
+    def _samples_at_once(self, points: Tensor) -> int:
+        rows = min(SAMPLED_AT_ONCE, VALUES_AT_ONCE // points.shape[-1])
+        return max(1, rows // self._at_once(points))
+
+    def _mapped(self, step: Step, function: Callable[..., Tensor], points: Tensor, replicas: slice) -> Iterator[Tensor]:
+        """Yield the value of a function for some replicas and each batch of points.
+
+        Args:
+            step: holds the parameters.
+            function: of a model, points and noise; an average over samples.
+            points: all of them.
+            replicas: which.
+        """
+        some = points[replicas] if points.ndim == 3 else points
+        for number, stored in enumerate(some.split(self._at_once(points), dim=-2)):
+            x = stored if self._intake is None else self._intake(stored)
+            if not self._sample_shape:
+                noise = None if self._sample_shape is None else self._noise(number, x, replicas)
+                yield step.map_models(function, x, noise, replicas)
+                continue
+            parts = self._noise(number, x, replicas).split(self._samples_at_once(points), dim=1)
+            yield sum(step.map_models(function, x, part, replicas) * (part.shape[1] / self._samples) for part in parts)
+
+    def _noise(self, number: int, x: Tensor, replicas: slice) -> Tensor:
+        """Return some replicas' noise of a batch of points, the same in every evaluation, shape (r, *K, B, H)."""
+        assert self._sample_shape is not None  # noqa: S101 - for the type checker
+        shape = (*self._sample_shape, x.shape[-2], self._latent_dim)
+        streams = [generator(seed, "evaluation", self.split, number, device=x.device) for seed in self._seeds[replicas]]
+        return torch.stack([torch.randn(shape, generator=one, dtype=x.dtype, device=x.device) for one in streams])
+
+
+def averages_of(table: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return what an evaluation keeps of its points: name → values, shape (R,) or (R, H).
+
+    Args:
+        table: the columns of `point_statistics` for every point, shape (R, 4 + 4H, M).
+    """
+    log_likelihood, decoder_entropy, decoder_log_var = table[:, 0], table[:, 1], table[:, 2]
+    kl, encoder_entropy, prior_log_var, mean = np.split(table[:, 4:], 4, axis=1)
+    prior_entropy = identities.gaussian_entropy(prior_log_var)
+    drop = identities.entropy_drop(encoder_entropy, prior_entropy)
+    per_point = {
+        "elbo": log_likelihood - kl.sum(1),
+        "entropy_sum": -decoder_entropy - drop.sum(1),
+        "decoder_residual": identities.decoder_residual(log_likelihood, decoder_entropy),
+        "prior_residual": drop - kl,
+    }
+    per_point["gap"] = per_point["elbo"] - per_point["entropy_sum"]
+    count = table.shape[-1]
+    averages = {name: values.mean(-1) for name, values in per_point.items()}
+    for name, values in per_point.items():
+        averages[f"{name}_standard_error"] = values.std(-1) / np.sqrt(max(1, count - 1))
+    averages |= {
+        "log_likelihood": log_likelihood.mean(-1),
+        "decoder_entropy": decoder_entropy.mean(-1),
+        "decoder_log_var": decoder_log_var.mean(-1),
+        "kl": kl.mean(-1),
+        "encoder_entropy": encoder_entropy.mean(-1),
+        "prior_entropy": prior_entropy.mean(-1),
+        "mean_variance": mean.var(-1),
+    }
+    del averages["entropy_sum"]  # it follows from the entropies
+    return averages
 
 
 def point_statistics(model: Model, x: Tensor, noise: Tensor | None) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from elboverse.contracts import Model
 from elboverse.training.replicated import ReplicatedStep
-from elboverse.training.step import SingleStep, Step, StepSettings
+from elboverse.training.step import ALL, SingleStep, Step, StepSettings
 
 __all__ = ["GroupedStep", "Grouping", "build_step", "measure_grouping"]
 
@@ -105,11 +105,21 @@ class GroupedStep(Step):
             [step(_squeezed(step, x), _squeezed(step, noise), beta).view(step.replicas, -1) for step, x, noise in parts]
         )
 
-    def map_models(self, function: Callable[..., Tensor], x: Tensor, noise: Tensor | None) -> Tensor:
-        """Return the function's value for each replica, stacked."""
-        shared = [x] * len(self._steps) if x.ndim == 2 else self._split(x)
-        parts = zip(self._steps, shared, self._split(noise), strict=True)
-        return torch.cat([step.map_models(function, x, noise) for step, x, noise in parts])
+    def map_models(
+        self, function: Callable[..., Tensor], x: Tensor, noise: Tensor | None, replicas: slice = ALL
+    ) -> Tensor:
+        """Return the function's value for each replica asked for, stacked."""
+        first, last, _ = replicas.indices(self.replicas)
+        found, start = [], 0
+        for step in self._steps:
+            begin, end = max(first, start), min(last, start + step.replicas)
+            if begin < end:
+                part = slice(begin - first, end - first)
+                points = x[part] if x.ndim == 3 else x
+                own = slice(begin - start, end - start)
+                found.append(step.map_models(function, points, None if noise is None else noise[part], own))
+            start += step.replicas
+        return torch.cat(found)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state; unlike that of the groups, it shares no memory with them."""

@@ -43,5 +43,7 @@ class Intake:
 
     def __call__(self, points: Tensor) -> Tensor:
         """Return stored points, shape (*B, D), as the model sees them, without augmentation."""
+        if self.device.type == "cuda" and not points.is_cuda:
+            points = points.pin_memory().to(self.device, non_blocking=True)  # as they are stored, and without waiting
         moved = points.to(device=self.device, dtype=self.dtype)
         return moved if self.scaling is None else self.scaling.apply(moved)

@@ -234,7 +234,8 @@ class Loop:
         """
         first, started = self.done, time.monotonic()
         drawn = self._batches.draw(first, count)
-        betas = torch.as_tensor(self.plan.betas[first : first + count], dtype=self._dtype).to(self._device)
+        betas = torch.as_tensor(self.plan.betas[first : first + count], dtype=self._dtype)
+        betas = betas.to(self._device, non_blocking=True)
         rows: list[Tensor] = []
         for index, (x, beta) in enumerate(zip(drawn.x, betas.unbind(0), strict=True)):
             rows.append(self._step(x, None if drawn.noise is None else drawn.noise[index], beta))

@@ -22,7 +22,7 @@ class Painter:
     """At each evaluation, draws the first replica's reconstructions of some held-out images and samples from its prior.
 
     Args:
-        points: scaled points, shape (M, D) or (R, M, D).
+        points: scaled points of the first replica, shape (M, D).
         shape: shape of one image; see `contracts.is_image`.
         scaling: maps scaled points back to data units.
         latent_dim: H.
@@ -30,7 +30,7 @@ class Painter:
     """
 
     def __init__(self, points: Tensor, shape: tuple[int, ...], scaling: Scaling, latent_dim: int, seed: int) -> None:
-        self._points = points[..., :COUNT, :]
+        self._points = points[:COUNT]
         self._shape = shape
         self._scaling = scaling
         self._range: tuple[float, float] | None = None
@@ -39,8 +39,7 @@ class Painter:
 
     def evaluate(self, step: Step, done: int, epoch: int) -> Pictures:  # noqa: ARG002 - as of an observer
         """Return the pictures after `done` updates."""
-        noise = self._noise.expand(step.replicas, *self._noise.shape)
-        drawn = step.map_models(_paint, self._points, noise)[0]
+        drawn = step.map_models(_paint, self._points, self._noise[None], slice(1))[0]
         data, reconstructions, samples = (self._images(part) for part in drawn)
         return Pictures(done, {"data": data, "reconstructions": reconstructions, "samples": samples})
 

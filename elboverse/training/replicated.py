@@ -14,6 +14,7 @@ from elboverse.training.adam import Adam
 from elboverse.training.features_first import features_first
 from elboverse.training.gradients import LOG_VAR_FLOOR, Functions
 from elboverse.training.step import (
+    ALL,
     Rules,
     Step,
     StepSettings,
@@ -74,10 +75,13 @@ class ReplicatedStep(Step):
         self._project()
         return columns
 
-    def map_models(self, function: Callable[..., Tensor], x: Tensor, noise: Tensor | None) -> Tensor:
-        """Return the function's value for each replica, stacked."""
+    def map_models(
+        self, function: Callable[..., Tensor], x: Tensor, noise: Tensor | None, replicas: slice = ALL
+    ) -> Tensor:
+        """Return the function's value for each replica asked for, stacked."""
+        axes = (0 if x.ndim == 3 else None, None if noise is None else 0)
         with torch.no_grad(), evaluating(self._template):
-            return self._lifted(function, (0 if x.ndim == 3 else None, None if noise is None else 0))(x, noise)
+            return self._lifted(function, axes, replicas)(x, noise)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state; Adam's step count, one for all replicas, is given an axis of length R too."""
@@ -92,7 +96,9 @@ class ReplicatedStep(Step):
             for name, value in values.items():
                 self._parameters[name].copy_(value.clamp_min(LOG_VAR_FLOOR))
 
-    def _lifted(self, function: Callable[..., Any], axes: tuple[int | None, ...] | None = None) -> Callable[..., Any]:
+    def _lifted(
+        self, function: Callable[..., Any], axes: tuple[int | None, ...] | None = None, replicas: slice | None = None
+    ) -> Callable[..., Any]:
         """Return ``function(model, *arguments)`` as a function of arguments that have R in front."""
         bound = BoundModel(self._template, function)
 
@@ -102,7 +108,11 @@ class ReplicatedStep(Step):
 
         def lifted(*arguments: Tensor | None) -> Any:
             in_dims = (0, 0, *((0,) * len(arguments) if axes is None else axes))
-            return vmap(one, in_dims=in_dims, randomness="different")(self._parameters, self._buffers, *arguments)
+            parameters, buffers = self._parameters, self._buffers
+            if replicas is not None:
+                parameters = {name: value[replicas] for name, value in parameters.items()}
+                buffers = {name: value[replicas] for name, value in buffers.items()}
+            return vmap(one, in_dims=in_dims, randomness="different")(parameters, buffers, *arguments)
 
         return lifted
 

@@ -6,7 +6,7 @@ import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import torch
@@ -18,7 +18,10 @@ from elboverse.gaussian import DiagonalGaussian
 from elboverse.training.adam import Adam
 from elboverse.training.gradients import LOG_VAR_FLOOR, Functions, Gradients
 
-__all__ = ["Rules", "SingleStep", "Step", "StepSettings"]
+__all__ = ["ALL", "Rules", "SingleStep", "Step", "StepSettings"]
+
+ALL: Final = slice(None)
+"""All replicas."""
 
 
 class Step(abc.ABC):
@@ -44,13 +47,16 @@ class Step(abc.ABC):
         """
 
     @abc.abstractmethod
-    def map_models(self, function: Callable[..., Tensor], x: Tensor, noise: Tensor | None) -> Tensor:
-        """Return ``function(model, x, noise)`` of each replica, stacked along a new first axis, without gradient.
+    def map_models(
+        self, function: Callable[..., Tensor], x: Tensor, noise: Tensor | None, replicas: slice = ALL
+    ) -> Tensor:
+        """Return ``function(model, x, noise)`` of replicas, stacked along a new first axis, without gradient.
 
         Args:
             function: of a model, its points and its noise.
-            x: points (B, D) that all replicas share, or (R, B, D).
-            noise: shape (R, ...), or None.
+            x: points (B, D) that all replicas share, or (r, B, D) for those asked for.
+            noise: shape (r, ...), or None.
+            replicas: the r replicas asked for, consecutive ones.
         """
 
     @abc.abstractmethod
@@ -227,7 +233,13 @@ class SingleStep(Step):
         self._project()
         return columns
 
-    def map_models(self, function: Callable[..., Tensor], x: Tensor, noise: Tensor | None) -> Tensor:
+    def map_models(
+        self,
+        function: Callable[..., Tensor],
+        x: Tensor,
+        noise: Tensor | None,
+        replicas: slice = ALL,  # noqa: ARG002 - there is but one
+    ) -> Tensor:
         """Return the function's value for the model with one more axis in front."""
         with torch.no_grad(), evaluating(self.model):
             return function(self.model, x[0] if x.ndim == 3 else x, None if noise is None else noise[0]).unsqueeze(0)
