@@ -280,8 +280,8 @@ def _notes(selection: Selection, regimes: list[dict[str, Any]], pool: Pool) -> l
     ratios = [ratio for regime in regimes for model in regime["models"] if (ratio := model["variance_ratio"])]
     if ratios:
         notes.append(
-            f"Over these batches, the variance of the ELBO is {min(ratios):.3g} to {max(ratios):.3g} times that of the "
-            f"entropy sum."
+            f"Over these batches, the variance of the ELBO is {min(ratios):,.4g} to {max(ratios):,.4g} times that of "
+            f"the entropy sum."
         )
     notes.append(
         f"BIC of a batch is k ln B − 2 · (sum of the estimate over the batch), B = {selection.batch_size:,}, averaged."
