@@ -134,6 +134,30 @@ def test_finished_runs_are_judged_without_training(reproduce: Callable[..., Ran]
     assert [path.read_bytes() for path in runs] == before
 
 
+def test_a_sweep_is_an_experiment_of_several_runs(reproduce: Callable[..., Ran], tmp_path: Path) -> None:
+    more = """
+[[expect]]
+what = "latents of the second run"
+analysis = "compare"
+path = "compared.-1.latent_dim"
+value = 2
+tolerance = 0
+source = "the config"
+"""
+    config = experiment(tmp_path, "at_most = 100.0", more)
+    config.write_text(CONFIG + '[sweep]\n"model.latent_dim" = [1, 2]\n', encoding="utf-8")
+    out = tmp_path / "out"
+    ran = reproduce(config, "--out", out, "--json")
+    assert ran.code == 0, ran.err
+    paths = [out / f"latent_dim={latents}" / "run.h5" for latents in (1, 2)]
+    assert [run["run"] for run in ran.json["runs"]] == [str(path) for path in paths]
+    assert ran.json["departures"] == {}
+    assert (out / "mine.png").is_file()
+    taken = reproduce(config, "--from", paths[1], "--from", paths[0], "--json")
+    assert taken.code == 3
+    assert taken.json["departures"] == {}
+
+
 def test_an_analysis_of_one_run_is_made_of_each_and_of_each_replica(
     reproduce: Callable[..., Ran], tmp_path: Path
 ) -> None:

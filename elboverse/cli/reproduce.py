@@ -19,7 +19,7 @@ from elboverse.config import read_table
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError, ConfigError
 from elboverse.registry import FOUND_IN, Registry, discover, normalised
-from elboverse.reproduction import Checked, Experiment, departures, experiments, find_experiment, train_runs
+from elboverse.reproduction import Checked, Experiment, configs_of, departures, experiments, find_experiment, train_runs
 from elboverse.runfile import Run
 
 __all__ = ["reproduce"]
@@ -79,12 +79,15 @@ def reproduce(
     if finished and (overrides or overwrite):
         raise click.UsageError("--from takes runs as they are; leave out --set and --overwrite.")
     experiment = find_experiment(name, registry)
-    paths = finished or _trained(experiment, out, overrides, quick=quick, overwrite=overwrite, quiet=as_json)
+    if finished:
+        paths, folder = finished, finished[0].parent if out is None else out
+    else:
+        paths, folder = _trained(experiment, out, overrides, quick=quick, overwrite=overwrite, quiet=as_json)
     with ExitStack() as stack:
         runs = [stack.enter_context(Run.open(path)) for path in paths]
         checked = experiment.check(runs, quick=quick)
-        figures = _drawn(experiment, runs, paths[0].parent if out is None else out)
-        changed = departures(experiment.configs(), runs)
+        figures = _drawn(experiment, runs, folder)
+        changed = departures(configs_of(experiment.table(), registry), runs)
         if as_json:
             content = _as_json(experiment, runs, checked, changed, figures, quick=quick)
             click.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
@@ -102,8 +105,10 @@ def _trained(
     quick: bool,
     overwrite: bool,
     quiet: bool,
-) -> tuple[Path, ...]:
-    configs = experiment.configs(overrides, quick=quick)
+) -> tuple[tuple[Path, ...], Path]:
+    """Train the runs of an experiment and return their files and the folder of all of them."""
+    table = experiment.table(overrides, quick=quick)
+    configs = configs_of(table, experiment.registry)
     console = Console(quiet=quiet, highlight=False)
     minutes = "less than 2 minutes" if quick else _duration(experiment.expected.minutes)
     console.print(
@@ -113,7 +118,7 @@ def _trained(
     from elboverse.execution import default_folder  # torch is needed from here on
 
     folder = default_folder(configs[0]) if out is None else out
-    return tuple(train_runs(configs, folder, console, overwrite=overwrite))
+    return tuple(train_runs(table, folder, console, overwrite=overwrite)), folder
 
 
 def _drawn(experiment: Experiment, runs: Sequence[Run], folder: Path) -> list[Path]:
@@ -224,7 +229,7 @@ def _listed(name: str, path: Path, registry: Registry) -> dict[str, Any]:
     if normalised(dataset) not in registry.components["dataset"]:
         state = f"needs {FOUND_IN.get(('dataset', normalised(dataset)), 'a plugin')}"
     else:
-        state, places = availability(experiment.configs()[0].dataset.options)
+        state, places = availability(configs_of(experiment.table(), registry)[0].dataset.options)
         state = "generated" if not places else state
     return {
         "name": name,
