@@ -49,6 +49,7 @@ MAXIMUM_BYTES = 1 << 20
 MOST_EPOCHS = 10_000_000
 MOST_SAMPLES = 100_000
 MOST_REPLICAS = 10_000
+MOST_SNAPSHOTS = 10_000
 """Far beyond any experiment: a number above was a slip, and would take all memory before anything could be said."""
 
 
@@ -71,6 +72,8 @@ class TrainingConfig:
         evaluate_every: epochs between two evaluations, rounded to whole steps; 0.1 is ten evaluations an epoch. There
             is one before the first and one after the last step, and, on a stream, one where a regime ends.
         record_every: steps between two recorded rows.
+        snapshots: frames of an animation that are recorded, for `elboverse analyze animate`: before the first step,
+            after the last, and between them, the closer together the earlier.
         snapshot_every_seconds: time between two saved snapshots at least; it is longer where saving would take more
             than about 2 % of the run's time.
         compile: ``"off"``, or the mode in which `torch.compile` compiles encoder and decoder: ``"default"``, or
@@ -90,6 +93,7 @@ class TrainingConfig:
     replica_group: int | None = attrs.field(default=None, validator=in_range(minimum=1))
     evaluate_every: float = attrs.field(default=10.0, validator=in_range(above=0, maximum=MOST_EPOCHS))
     record_every: int = attrs.field(default=1, validator=in_range(minimum=1))
+    snapshots: int = attrs.field(default=0, validator=in_range(minimum=0, maximum=MOST_SNAPSHOTS))
     snapshot_every_seconds: float = attrs.field(default=10.0, validator=in_range(minimum=0))
     compile: Literal["off", "default", "reduce-overhead"] = "off"
     device: str = "auto"
@@ -141,10 +145,14 @@ def load(
     Raises:
         ConfigError: with every fault found.
     """
-    table = dict(source) if isinstance(source, Mapping) else read_table(source)
-    for override in overrides:
-        apply_override(table, override)
-    return from_table(table, registry)
+    given = dict(source) if isinstance(source, Mapping) else read_table(source)
+    table = dict(given)
+    replaced = [apply_override(table, override) for override in overrides]
+    try:
+        return from_table(table, registry)
+    except ConfigError as error:
+        named = {path.removesuffix(".name") for path in replaced if path.endswith(".name")}
+        raise ConfigError([_with_advice(fault, given, table, named) for fault in error.faults]) from None
 
 
 def from_table(table: Mapping[str, Any], registry: Registry | None = None) -> ExperimentConfig:
@@ -307,6 +315,24 @@ def replace_value(table: dict[str, Any], path: Sequence[str], value: Any) -> Non
         inner[part] = dict(below)
         inner = inner[part]
     inner[path[-1]] = value
+
+
+def _with_advice(fault: str, given: Mapping[str, Any], table: Mapping[str, Any], named: Iterable[str]) -> str:
+    """Return a fault; where it is an option that the config gave a component which an override replaced, what to do."""
+    where, _, what = fault.partition(": ")
+    component, _, option = where.rpartition(".")
+    if component not in named or not what.startswith("unknown key") or option not in _below(given, component):
+        return fault
+    name = _below(table, component)["name"]
+    return f"{fault}; the config's own {component} has it: --set {component}={name} drops all options of that"
+
+
+def _below(table: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    """Return the table at a path; an empty one where there is none."""
+    found: Any = table
+    for part in path.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _misfits(config: ExperimentConfig) -> Iterable[str]:

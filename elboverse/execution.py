@@ -106,7 +106,7 @@ def train(
         overwrite=overwrite,
         minimum_interval=config.training.snapshot_every_seconds,
     )
-    return _execute(experiment, writer, None, console)
+    return _execute(experiment, RunFileSink(writer), writer.path, console)
 
 
 def resume(
@@ -138,7 +138,7 @@ def resume(
     Run.open(path).close()  # a file that is none is told so before a lock is made beside it
     lock = WriterLock(path)
     try:
-        experiment, documents, done = _restored(path, overrides, registry)
+        experiment, documents, done, seconds = _restored(path, overrides, registry)
         writer = RunWriter.resume(
             path,
             documents=documents,
@@ -151,7 +151,7 @@ def resume(
     record_every = experiment.loop.plan.record_every
     # Where a finished run is extended, its last row and evaluation may be none of the longer run's.
     writer.truncate((done - 1) // record_every * record_every, done - 1)
-    return _execute(experiment, writer, done, console)
+    return _execute(experiment, RunFileSink(writer, done, seconds), writer.path, console)
 
 
 def differences(run: Run, config: ExperimentConfig) -> list[str]:
@@ -186,8 +186,8 @@ def differences(run: Run, config: ExperimentConfig) -> list[str]:
 
 def _restored(
     path: Path, overrides: Iterable[str], registry: Registry | None
-) -> tuple[Experiment, dict[str, Any], int]:
-    """Return the experiment of a run file, at its checkpoint, the documents to go on with, and the steps done."""
+) -> tuple[Experiment, dict[str, Any], int, float]:
+    """Return the experiment of a run file at its checkpoint, its documents from now on, and steps and seconds done."""
     with Run.open(path) as run:
         config = _extended(run.config, overrides, registry)
         experiment = _build(config, run)
@@ -209,7 +209,8 @@ def _restored(
             *(earlier if isinstance(earlier, list) else []),
             {"step": done, **experiment.documents["environment"]},
         ]
-        return experiment, {**experiment.documents, "environment": {**run.environment, "resumed": resumed}}, done
+        documents = {**experiment.documents, "environment": {**run.environment, "resumed": resumed}}
+        return experiment, documents, done, run.training_seconds or 0.0
 
 
 def _build(config: ExperimentConfig, like: Run | None) -> Experiment:
@@ -247,9 +248,8 @@ def _extended(before: Mapping[str, Any], overrides: Iterable[str], registry: Reg
     return config
 
 
-def _execute(experiment: Experiment, writer: RunWriter, saved: int | None, console: Console | None) -> Run:
-    loop, path = experiment.loop, writer.path
-    run_file = RunFileSink(writer, saved)
+def _execute(experiment: Experiment, run_file: RunFileSink, path: Path, console: Console | None) -> Run:
+    loop = experiment.loop
     sinks: list[Sink] = [run_file, FloorSink()]
     try:
         total_steps = loop.plan.total_steps

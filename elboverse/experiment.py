@@ -13,17 +13,19 @@ from torch import Tensor, nn
 
 from elboverse import conformance, environment
 from elboverse.config import ExperimentConfig, TrainingConfig, to_table
-from elboverse.contracts import Data, Model, Penalty, Projection, SamplingFree, Stream
+from elboverse.contracts import Data, Model, Penalty, Projection, SamplingFree, Stream, is_image
 from elboverse.errors import ConfigError, PluginError
 from elboverse.registry import Selection
 from elboverse.seeding import derived_seed
 from elboverse.training.batches import Batches
 from elboverse.training.evaluation import MOST_TRAINING_POINTS, Evaluator, first_points
+from elboverse.training.frames import Camera, moments
 from elboverse.training.grouped import build_step, measure_grouping
 from elboverse.training.intake import Intake
 from elboverse.training.loop import Loop, Observer, Plan, Source
+from elboverse.training.memory import keep_freed_memory
 from elboverse.training.noise import Noise, chunk_length
-from elboverse.training.pictures import COUNT, Painter, is_image
+from elboverse.training.pictures import COUNT, Painter
 from elboverse.training.step import StepSettings
 from elboverse.training.streaming import StreamedBatches, Timetable
 
@@ -73,6 +75,7 @@ def build_experiment(
         DataError: the data cannot be used.
         PluginError: a component breaks its contract.
     """
+    keep_freed_memory()
     training = config.training
     device = environment.resolve_device(training.device)
     dtype = {"float32": torch.float32, "float64": torch.float64}[training.dtype]
@@ -88,6 +91,7 @@ def build_experiment(
     constraint: Projection | Penalty | None = None
     if config.constraint is not None:
         constraint = conformance.require_constraint(config.constraint.build(), modules[0], _who(config.constraint))
+        _warn_of_fixed_prior(constraint, models[0], config)
 
     sample_shape: tuple[int, ...] | None = (training.samples,) if training.samples > 1 else ()
     if isinstance(models[0], SamplingFree):
@@ -119,6 +123,7 @@ def build_experiment(
         evaluate_every=max(1, round(training.evaluate_every * batches.steps_per_epoch)),
         record_every=training.record_every,
         turns=source.turns,
+        frames=moments(total_steps, training.snapshots) if training.snapshots else (),
         betas=np.pad(betas, (0, max(0, total_steps - annealing_steps)), mode="edge")[:total_steps],
     )
     on_train = Evaluator("train", source.train, seeds, sample_shape, latent_dim, intake)
@@ -135,6 +140,7 @@ def build_experiment(
         batches,
         observers,
         (on_train, names) if training.variances == "optimal" and names.closed_form else None,
+        Camera(training.snapshots, parts, seeds, latent_dim, intake) if training.snapshots else None,
         dimension=data.dimension,
         dtype=dtype,
         device=device,
@@ -144,7 +150,10 @@ def build_experiment(
         data=data,
         loop=loop,
         latent_dim=latent_dim,
-        documents=_documents(config, data, device, annealing_steps, replica_group),
+        documents={
+            **_documents(config, data, device, annealing_steps, replica_group),
+            "model": _describe_model(models[0]),
+        },
         device=device,
     )
 
@@ -155,6 +164,22 @@ def _build_model(selection: Selection, shape: tuple[int, ...], seed: int) -> nn.
         torch.manual_seed(derived_seed(seed, "weights"))
         model: nn.Module = selection.build(shape)
     return model
+
+
+def _warn_of_fixed_prior(constraint: Projection | Penalty, model: Model, config: ExperimentConfig) -> None:
+    """Warn where a weight is held on a set and no prior variance makes up for it."""
+    if (
+        config.constraint is not None
+        and isinstance(constraint, Projection)
+        and model.variance_parameters().prior is None
+    ):
+        warnings.warn(
+            f"constraint {config.constraint.name!r} fixes the scale of the decoder's first weight, and model "
+            f"{config.model.name!r} has a fixed prior that cannot make up for it: the ELBO ends lower than without "
+            "it, and off the entropy sum. Leave it out, or take a model that learns its prior (vae-2).",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def default_samples_at_once(batch_size: int) -> int:
@@ -321,6 +346,18 @@ def _describe_stream(stream: Stream) -> dict[str, Any]:
 
 def _plain(_instance: Any, _attribute: Any, value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+def _describe_model(model: Model) -> dict[str, bool]:
+    """Return which of a model's variances training changes."""
+    prior = model.prior()
+    model.eval()  # nothing is to be learned from latents that are no data
+    decoder = model.decode(prior.mean.new_zeros(1, len(prior.mean)))
+    model.train()
+    return {
+        "learns_decoder_variance": decoder.log_var.requires_grad,
+        "learns_prior_variance": prior.log_var.requires_grad,
+    }
 
 
 def describe_components(config: ExperimentConfig) -> list[dict[str, str]]:

@@ -27,6 +27,7 @@ __all__ = [
     "gaussian_entropy",
     "gaussian_kl",
     "gaussian_log_likelihood",
+    "is_at_floor",
     "prior_residual",
 ]
 
@@ -46,6 +47,9 @@ LOG_VAR_FLOOR: Final = -23.0
 """The decoder's ln σ² is held at this or above, learned or in closed form: σ = 1e-5. Data on a lower-dimensional
 manifold would otherwise drive it to minus infinity, where the ELBO is unbounded and no number means anything. A
 prior's ln α² in closed form, which falls without end for a collapsed latent of VAE-2, is held there too."""
+
+_ROUNDING: Final = 1e-4
+"""How far above the floor the average of log-variances that are all at it may come out."""
 
 # `Any` stands for one array type throughout a call: numpy.ndarray, torch.Tensor or float.
 Array = Any
@@ -140,3 +144,12 @@ def prior_residual(kl: Array, encoder_entropy: Array, prior_entropy: Array) -> A
         prior_entropy: H_prior,h, shape (*B, H) or (H,).
     """
     return entropy_drop(encoder_entropy, prior_entropy) - kl
+
+
+def is_at_floor(log_var: Any) -> Any:
+    """Return where log-variances, or averages of them, are held at `LOG_VAR_FLOOR`: true or false, of the same shape.
+
+    Args:
+        log_var: ln σ² of the decoder, any shape.
+    """
+    return log_var <= LOG_VAR_FLOOR + _ROUNDING

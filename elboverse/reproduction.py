@@ -19,8 +19,9 @@ from elboverse.expectations import Expectation, Expected, Limits, expected_file,
 from elboverse.registry import Registry
 from elboverse.runfile import Run
 from elboverse.structuring import build_converter, structure
+from elboverse.sweep import expand, is_sweep, train_sweep
 
-__all__ = ["Checked", "Experiment", "configs_of", "departures", "experiments", "find_experiment", "train_runs"]
+__all__ = ["Checked", "Experiment", "departures", "experiments", "find_experiment", "train_runs"]
 
 _FOLDER = "paper/"
 
@@ -42,10 +43,10 @@ class Experiment:
     registry: Registry
 
     def table(self, overrides: Sequence[str] = (), *, quick: bool = False) -> dict[str, Any]:
-        """Return the raw config, scaled down or not, with overrides as after ``--set``; it may be a sweep.
+        """Return the raw config, of one run or a sweep, scaled down or not, with overrides as after ``--set``.
 
         Raises:
-            ConfigError: it cannot be read, or there is no scaled-down version.
+            ConfigError: it is no TOML, or there is no scaled-down version.
         """
         if quick and not self.expected.quick:
             raise ConfigError(f"--quick: {self.name} has no scaled-down version; leave the option out")
@@ -53,6 +54,15 @@ class Experiment:
         for override in (*(self.expected.quick if quick else ()), *overrides):
             apply_override(table, override)
         return table
+
+    def configs(self, overrides: Sequence[str] = (), *, quick: bool = False) -> list[ExperimentConfig]:
+        """Return the config of each run, as `table` gives them.
+
+        Raises:
+            ConfigError: with every fault in it, or there is no scaled-down version.
+        """
+        table = self.table(overrides, quick=quick)
+        return list(expand(table, self.registry).values()) if is_sweep(table) else [from_table(table, self.registry)]
 
     def check(self, runs: Sequence[Run], *, quick: bool) -> list[Checked]:
         """Return what was measured of each number that is expected.
@@ -129,28 +139,24 @@ def find_experiment(name: str, registry: Registry) -> Experiment:
     return Experiment(path.stem, path, load_expected(expected, registry), registry)
 
 
-def configs_of(table: Mapping[str, Any], registry: Registry) -> list[ExperimentConfig]:
-    """Return the config of each run that a raw config describes.
-
-    Raises:
-        ConfigError: with every fault in it.
-    """
-    from elboverse.sweep import expand, is_sweep  # torch, which a list of experiments that are not there needs not
-
-    return list(expand(table, registry).values()) if is_sweep(table) else [from_table(table, registry)]
-
-
 def train_runs(table: Mapping[str, Any], out: Path, console: Console | None, *, overwrite: bool) -> list[Path]:
-    """Train the runs that a raw config describes into a folder and return their files.
+    """Train the runs of an experiment into a folder and return their files.
+
+    Args:
+        table: the raw config, of one run or a sweep.
+        out: the folder.
+        console: where progress is shown; nowhere if None.
+        overwrite: whether to replace what is there.
 
     Raises:
-        ElboverseError: as `execution.train` and `sweep.train_sweep` do.
+        ElboverseError: as `execution.train` does.
     """
     from elboverse.execution import train  # torch, which finished runs do not need
-    from elboverse.sweep import is_sweep, train_sweep
 
-    options: dict[str, Any] = {"out": out, "overwrite": overwrite, "console": console}
-    runs = train_sweep(table, **options) if is_sweep(table) else [train(table, **options)]
+    if is_sweep(table):
+        runs = train_sweep(table, out=out, overwrite=overwrite, console=console)
+    else:
+        runs = [train(table, out=out, overwrite=overwrite, console=console)]
     for run in runs:
         run.close()
     return [run.path for run in runs]
@@ -169,7 +175,7 @@ def departures(configs: Sequence[ExperimentConfig], runs: Sequence[Run]) -> dict
     meant, found = [flattened(to_table(config)) for config in configs], [flattened(run.config) for run in runs]
     keys = sorted(set().union(*meant, *found) - {"name"})
     values = {key: {"experiment": _distinct(meant, key), "runs": _distinct(found, key)} for key in keys}
-    return {key: both for key, both in values.items() if not _same(both["experiment"], both["runs"])}
+    return {key: both for key, both in values.items() if both["experiment"] != both["runs"]}
 
 
 def _distinct(tables: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
@@ -178,11 +184,6 @@ def _distinct(tables: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
         if value not in values:
             values.append(value)
     return values
-
-
-def _same(values: Sequence[Any], others: Sequence[Any]) -> bool:
-    """Return whether two lists of distinct values hold the same ones."""
-    return len(values) == len(others) and all(value in others for value in values)
 
 
 class _Analyses:

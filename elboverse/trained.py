@@ -18,14 +18,13 @@ from torch import Tensor, nn
 
 from elboverse import conformance, identities
 from elboverse.config import ExperimentConfig, from_table
-from elboverse.contracts import Data, Model, SamplingFree
+from elboverse.contracts import Data, Model, SamplingFree, is_image
 from elboverse.elbo import batch_terms
 from elboverse.errors import AnalysisError, ElboverseError
 from elboverse.registry import Registry, Selection
 from elboverse.runfile import Run
 from elboverse.seeding import generator
 from elboverse.training.evaluation import MOST_TRAINING_POINTS, point_statistics
-from elboverse.training.pictures import is_image
 from elboverse.training.streaming import Timetable
 
 __all__ = ["PointStatistics", "TrainedModel"]
@@ -198,7 +197,7 @@ class TrainedModel:
             for number, x in enumerate(self._batches(points)):
                 parts.append(point_statistics(self.model, x, self._monte_carlo(len(x), *labels, number)))
         table = _numpy(torch.cat(parts))
-        kl, encoder_entropy, prior_log_var, _ = np.split(table[:, 3:], 4, axis=1)
+        kl, encoder_entropy, prior_log_var, _ = np.split(table[:, 4:], 4, axis=1)
         prior_entropy = np.asarray(identities.gaussian_entropy(prior_log_var))
         return PointStatistics(table[:, 0], table[:, 1], table[:, 2], kl, encoder_entropy, prior_entropy)
 

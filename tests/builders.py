@@ -18,7 +18,7 @@ VARIANTS = (
     *((name, None, "learned") for name in MODELS if name != "vae-2"),
     *((name, None, "optimal") for name in ("vae-1", "linear-vae")),
     *(("vae-2", constraint, mode) for constraint in ("rescale", "regularize") for mode in ("learned", "optimal")),
-    ("vae-1", "rescale", "learned"),
+    ("vae-1", "regularize", "learned"),
     ("linear-vae", "regularize", "learned"),
 )
 """Models with the constraints and the variance modes that they train with."""

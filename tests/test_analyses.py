@@ -19,7 +19,7 @@ from elboverse.builtin.analyses import bounds, collapse, stationarity, style
 from elboverse.builtin.analyses.curves import envelope, moving_average, robust_limits
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError
-from elboverse.runfile import Run
+from elboverse.runfile import Run, RunWriter
 
 ANALYSES = {
     "collapse": (collapse.CollapseOptions, collapse.build),
@@ -223,6 +223,17 @@ def test_the_overall_verdict_is_the_worst(tmp_path: Path) -> None:
     verdicts = {row[0]: row[-1] for row in result.rows}
     assert set(verdicts.values()) == {"stationary", "undecided"}
     assert result.data["verdict"] == "undecided"
+
+
+def test_stationarity_goes_by_what_the_run_recorded_of_the_variance_whatever_the_model_is_called(
+    tmp_path: Path,
+) -> None:
+    for model, learned in (("stranger", False), ("vae-0", True)):
+        path = write_run(tmp_path / f"{model}.h5", model=model)
+        with RunWriter.resume(path) as writer:
+            writer.put_document("model", {"learns_decoder_variance": learned})
+            writer.snapshot("finished", {}, 400)
+        assert analyse("stationarity", path).data["decoder_variance_is_fixed"] is not learned
 
 
 def test_stationarity_does_not_judge_a_fixed_decoder_variance(tmp_path: Path) -> None:

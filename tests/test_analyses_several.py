@@ -17,7 +17,7 @@ from elboverse.builtin.analyses import bounds, compare, style
 from elboverse.builtin.analyses.reading import labels_of
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError
-from elboverse.runfile import Run
+from elboverse.runfile import Run, RunWriter
 
 ANALYSES: dict[str, tuple[Any, Any]] = {
     "bounds": (bounds.BoundsOptions, bounds.build),
@@ -132,6 +132,16 @@ def test_compare_says_which_run_is_ahead_and_by_how_much(tmp_path: Path) -> None
     assert f"that of {best}.h5, {abs(elbos[0] - elbos[1]):.4f} ± {0.03 * np.sqrt(2):.4f} nats" in found
     assert "Their configs are the same." in found
     assert "different data" not in found
+
+
+def test_compare_shows_how_long_each_run_was_trained_where_it_says_so(tmp_path: Path) -> None:
+    paths = runs(tmp_path, 2)
+    with RunWriter.resume(paths[1]) as writer:
+        writer.put_document("timing", {"training_seconds": 1234.56})
+        writer.snapshot("finished", {}, 400)
+    result = analyse("compare", paths)
+    assert [row[result.columns.index("training (s)")] for row in result.rows] == [None, "1,234.6"]
+    assert [run["training_seconds"] for run in result.data["compared"]] == [None, 1234.56]
 
 
 def test_compare_of_runs_on_different_data_says_so(tmp_path: Path) -> None:

@@ -272,7 +272,7 @@ def test_a_saddle_has_the_distance_of_theory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "settings", "exact"),
     [
-        ("linear-vae", {"constraint": "rescale"}, False),
+        ("linear-vae", {"constraint": "regularize"}, False),
         ("vae-2", {"network": {"name": "affine"}}, True),
         ("vae-3", {"network": {"name": "affine"}}, False),
         ("vae-0", {"network": {"name": "affine"}}, True),

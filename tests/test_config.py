@@ -178,6 +178,30 @@ def test_an_override_of_an_unknown_key_is_refused_with_the_nearest_one() -> None
     assert "model.latent_dims: unknown key (did you mean 'latent_dim'?)" in fault
 
 
+@pytest.mark.parametrize(
+    ("override", "component", "option"),
+    [
+        ("model.name=linear-vae", "model", "network"),
+        ("model.network.name=affine", "model.network", "hidden"),
+    ],
+)
+def test_options_that_a_renamed_component_lacks_are_refused_with_the_way_to_drop_them(
+    override: str, component: str, option: str
+) -> None:
+    table = MINIMAL | {"model": {"name": "vae-1", "network": {"name": "mlp", "hidden": [3]}}}
+    (fault,) = faults(table, [override])
+    advice = f"--set {component}={override.partition('=')[2]}"
+    assert fault.startswith(f"{component}.{option}: unknown key; ")
+    assert fault.endswith(f"the config's own {component} has it: {advice} drops all options of that")
+    assert load(table, [advice.removeprefix("--set ")]).model.options.latent_dim == 2
+
+
+def test_an_option_that_only_an_override_gives_gets_no_advice_to_drop_it() -> None:
+    (fault,) = faults(MINIMAL | {"model": {"latent_dim": 3}}, ["model.name=linear-vae", "model.network=mlp"])
+    assert fault.startswith("model.network: unknown key")
+    assert "drops" not in fault
+
+
 def test_an_override_with_two_lines_is_one_value() -> None:
     (fault,) = faults(MINIMAL, ["seed=1\nname='x'"])
     assert fault.startswith("seed: ")

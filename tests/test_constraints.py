@@ -7,6 +7,7 @@ import torch
 from builders import build_model, configure, normal
 from torch import Tensor
 
+from elboverse.experiment import build_experiment
 from elboverse.training.step import SingleStep, StepSettings
 
 
@@ -107,3 +108,18 @@ def test_regularize_pulls_the_columns_towards_norm_one_in_training() -> None:
     for number in range(200):
         step(normal(number, 20, 5), normal(1000 + number, 20, 3), torch.ones(()).double())
     assert ((constrained(model).norm(dim=0) - 1).abs() < 0.5 * start).all()
+
+
+@pytest.mark.parametrize("model", ["linear-vae", "vae-1"])
+def test_a_projection_beside_a_fixed_prior_is_warned_of_before_training(model: str) -> None:
+    with pytest.warns(
+        RuntimeWarning, match=rf"constraint 'rescale' fixes the scale .* model '{model}' has a fixed prior"
+    ):
+        build_experiment(configure(model, "rescale"))
+
+
+@pytest.mark.parametrize(("model", "constraint"), [("vae-2", "rescale"), ("vae-1", "regularize"), ("vae-1", None)])
+def test_nothing_is_warned_of_where_the_prior_makes_up_for_a_constraint_or_nothing_is_fixed(
+    model: str, constraint: str | None
+) -> None:
+    build_experiment(configure(model, constraint))  # a warning is an error here

@@ -11,6 +11,7 @@ from torch.nn.functional import linear
 from elboverse.contracts import Constrainable, Model, SamplingFree, VarianceParameters
 from elboverse.elbo import batch_terms, point_terms
 from elboverse.errors import ConfigError
+from elboverse.experiment import build_experiment
 from elboverse.training.step import SingleStep, StepSettings
 
 NETWORKS = {
@@ -230,3 +231,18 @@ def test_vae_2_without_a_constraint_is_refused() -> None:
 def test_vae_3_with_closed_form_variances_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"training\.variances: .*vae-3 has no closed-form"):
         configure("vae-3", variances="optimal")
+
+
+@pytest.mark.parametrize(
+    ("model", "decoder", "prior"),
+    [
+        ("vae-0", False, False),
+        ("vae-1", True, False),
+        ("vae-2", True, True),
+        ("vae-3", True, False),
+        ("linear-vae", True, False),
+    ],
+)
+def test_a_run_records_which_variances_its_model_learns(model: str, decoder: bool, prior: bool) -> None:
+    document = build_experiment(configure(model)).documents["model"]
+    assert document == {"learns_decoder_variance": decoder, "learns_prior_variance": prior}

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from reliable import assert_prefix, small
 from torch import Tensor
 
@@ -110,6 +111,25 @@ def test_a_decoder_variance_that_runs_to_zero_is_held_at_its_floor_and_the_run_s
     (line,) = [line for line in printed.out.splitlines() if line.startswith("decoder ln σ²")]
     assert "-23.0" in line
     assert "held at its floor" in line
+
+
+def test_a_decoder_variance_at_its_floor_in_one_dimension_of_three_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, others = VAE3.decode, torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
+
+    def decoded(model: VAE3, z: Tensor) -> DiagonalGaussian:
+        gaussian = decode(model, z)
+        return DiagonalGaussian(others * gaussian.mean, others * gaussian.log_var + (1 - others) * LOG_VAR_FLOOR)
+
+    monkeypatch.setattr(VAE3, "decode", decoded)
+    points = np.random.default_rng(0).normal(size=(80, 3))
+    points[:, 2] = 1.0  # which the scaling puts to zero
+    np.save(tmp_path / "points.npy", points)
+    data = {"name": "array", "path": str(tmp_path / "points.npy")}
+    with pytest.warns(RuntimeWarning, match=r"^step 0: .* floor, ln σ² = -23 in 33.3 % of points and dimensions: "):
+        run = train(small("vae-3", dataset=data, batch_size=10), out=tmp_path / "run")
+    assert run.series("decoder_log_var").min() > LOG_VAR_FLOOR
 
 
 def test_a_decoder_variance_above_its_floor_is_not_told(tmp_path: Path) -> None:

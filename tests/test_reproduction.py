@@ -134,30 +134,6 @@ def test_finished_runs_are_judged_without_training(reproduce: Callable[..., Ran]
     assert [path.read_bytes() for path in runs] == before
 
 
-def test_a_sweep_is_an_experiment_of_several_runs(reproduce: Callable[..., Ran], tmp_path: Path) -> None:
-    more = """
-[[expect]]
-what = "latents of the second run"
-analysis = "compare"
-path = "compared.-1.latent_dim"
-value = 2
-tolerance = 0
-source = "the config"
-"""
-    config = experiment(tmp_path, "at_most = 100.0", more)
-    config.write_text(CONFIG + '[sweep]\n"model.latent_dim" = [1, 2]\n', encoding="utf-8")
-    out = tmp_path / "out"
-    ran = reproduce(config, "--out", out, "--json")
-    assert ran.code == 0, ran.err
-    paths = [out / f"latent_dim={latents}" / "run.h5" for latents in (1, 2)]
-    assert [run["run"] for run in ran.json["runs"]] == [str(path) for path in paths]
-    assert ran.json["departures"] == {}
-    assert (out / "mine.png").is_file()
-    taken = reproduce(config, "--from", paths[1], "--from", paths[0], "--json")
-    assert taken.code == 3
-    assert taken.json["departures"] == {}
-
-
 def test_an_analysis_of_one_run_is_made_of_each_and_of_each_replica(
     reproduce: Callable[..., Ran], tmp_path: Path
 ) -> None:
@@ -276,3 +252,23 @@ def test_missing_data_are_told_before_anything_is_trained(reproduce: Callable[..
     assert ran.code == 1
     assert "elboverse-images provides it: pip install elboverse-images" in ran.err
     assert not (tmp_path / "out").exists()
+
+
+SWEPT = """
+
+[sweep]
+"model.latent_dim" = [1, 2]
+"""
+
+
+def test_an_experiment_may_be_a_sweep(reproduce: Callable[..., Ran], tmp_path: Path) -> None:
+    config = experiment(tmp_path, "at_most = 100.0")
+    config.write_text(config.read_text(encoding="utf-8") + SWEPT, encoding="utf-8")
+    ran = reproduce(config, "--out", tmp_path / "out", "--json")
+    assert ran.code == 0, ran.err
+    paths = [tmp_path / "out" / f"latent_dim={count}" / "run.h5" for count in (1, 2)]
+    assert [run["run"] for run in ran.json["runs"]] == list(map(str, paths))
+    assert ran.json["departures"] == {}
+    assert (tmp_path / "out" / "mine.png").is_file()
+    again = reproduce(config, "--from", tmp_path / "out", "--json")
+    assert again.json["expectations"] == ran.json["expectations"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -116,6 +118,14 @@ def test_a_run_is_resumed_by_its_folder_or_its_file(tmp_path: Path, whole: Path)
 def test_the_environment_of_every_resumption_is_kept(tmp_path: Path) -> None:
     run = Run.open(train_in_pieces(small(), tmp_path, [7, 20]))
     assert [one["step"] for one in run.environment["resumed"]] == [7, 20]
+
+
+def test_the_seconds_of_all_parts_of_a_run_are_added_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0, 100)
+    monkeypatch.setattr("elboverse.sinks.run_file.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    first = Run.open(train_in_pieces(small(), tmp_path, [7], to_the_end=False)).training_seconds
+    assert first == 200  # a snapshot at once, and one at the interruption
+    assert resume(tmp_path).training_seconds == 300
 
 
 # --- TensorBoard -----------------------------------------------------------------------------------------------

@@ -144,6 +144,15 @@ def test_derived_series_equal_the_identities_of_the_stored_ones(tmp_path: Path) 
     np.testing.assert_array_equal(run.series("decoder_residual"), residual)
 
 
+@pytest.mark.parametrize("replica", [None, 1])
+@pytest.mark.parametrize("last", [0, 1, 4, 99])
+def test_the_last_rows_of_a_series_are_those_of_the_whole(tmp_path: Path, replica: int | None, last: int) -> None:
+    with Run.open(sample(tmp_path / "run.h5", steps=6)) as run:
+        for name in ("elbo", "kl", "entropy_sum", "prior_residual"):
+            expected = run.series(name, replica)[max(0, 6 - last) :]
+            np.testing.assert_array_equal(run.series(name, replica, last), expected)
+
+
 def test_what_is_stored_of_an_evaluation_is_not_derived_again(tmp_path: Path) -> None:
     run = Run.open(sample(tmp_path / "run.h5"))
     np.testing.assert_array_equal(run.evaluation("train", "gap")[0], evaluation(2, 3, seed=0)[0]["gap"])

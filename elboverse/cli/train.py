@@ -170,8 +170,6 @@ def _headline(config: ExperimentConfig) -> str:
 
 
 def _summarise(run: Run, console: Console) -> None:
-    from elboverse.sinks.floor import is_at_floor  # torch is loaded by now, but not at start-up
-
     lines: list[tuple[str, str, str]] = []
     for split, title in (("train", "training data"), ("held_out", "held out")):
         if split not in run.splits:
@@ -188,7 +186,7 @@ def _summarise(run: Run, console: Console) -> None:
         of = f" with seed {run.config['seed']}" if run.replicas > 1 else ""
         lines.append((f"true log-likelihood, held out{of}", f"{truth:.4f}", "nats, of the generating density"))
     decoder_log_var = run.series("decoder_log_var")[-1]
-    low = is_at_floor(decoder_log_var)
+    low = identities.is_at_floor(decoder_log_var)
     if low.any():
         of = f", {low.sum()} of {run.replicas} replicas" if run.replicas > 1 else ""
         lines.append(("decoder ln σ²", f"{decoder_log_var.min():.4f}", f"held at its floor{of}"))
@@ -207,5 +205,6 @@ def _summarise(run: Run, console: Console) -> None:
 
 def _summarise_sweep(runs: Sequence[Run], console: Console) -> None:
     analysis = "selection" if "stream" in runs[0].data else "compare"
-    command = shlex.join(["elboverse", "analyze", analysis, *(str(run.path) for run in runs)])
-    console.print(f"\nSaved {len(runs)} runs in {runs[0].path.parent.parent}. Next:\n  {command}", soft_wrap=True)
+    folder = runs[0].path.parent.parent
+    command = shlex.join(["elboverse", "analyze", analysis, str(folder)])
+    console.print(f"\nSaved {len(runs)} runs in {folder}. Next:\n  {command}", soft_wrap=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from elboverse.errors import AnalysisError, RunFileError, nearest
 from elboverse.runfile import documents, schema
+from elboverse.runfile.frames import Frames
 from elboverse.runfile.hdf5 import Container, Stored
 
 Values = NDArray[Any]
@@ -20,7 +21,7 @@ Values = NDArray[Any]
 _VALUES_AT_ONCE: Final = 1 << 22
 """How many values of a series are in memory while another is derived from it."""
 
-_FOLDERS: Final = ("documents", "trajectory", "evaluation", "checkpoint")
+_FOLDERS: Final = ("documents", "trajectory", "evaluation", "frames", "checkpoint")
 
 
 @attrs.frozen(eq=False)
@@ -42,21 +43,23 @@ class Table:
         """All series, those that are derived included."""
         return (*self.series, *(name for name in schema.DERIVED if name not in self.series))
 
-    def read(self, name: str, replica: int | None) -> Values:
-        """Return a series as stored or, in float64, as derived from others.
+    def read(self, name: str, replica: int | None, last: int | None = None) -> Values:
+        """Return a series, or only its last rows, as stored or, in float64, as derived from others.
 
         Raises:
             AnalysisError: there is no such series.
         """
+        first = 0 if last is None else max(0, len(self.step) - last)
         if name in self.series:
-            return self.series[name].read(() if replica is None else (slice(None), replica))
+            rows = slice(first, len(self.step))
+            return self.series[name].read(rows if replica is None else (rows, replica))
         if name not in schema.DERIVED:
             hint = nearest(name, self.names)
             raise AnalysisError(
                 f"{self.where}: no series {name!r}{f' ({hint})' if hint else ''}; known: {', '.join(self.names)}"
             )
         at_once = max(1, _VALUES_AT_ONCE // max(math.prod(stored.shape[1:]) for stored in self.series.values()))
-        starts = range(0, max(1, len(self.step)), at_once)
+        starts = range(first, max(first + 1, len(self.step)), at_once)
         return np.concatenate([self._float64(name, slice(start, start + at_once), replica) for start in starts])
 
     def _float64(self, name: str, rows: slice, replica: int | None) -> Values:
@@ -97,6 +100,7 @@ class Run:
         dtype: type of the trajectories, ``"float32"`` or ``"float64"``.
         steps: the recorded steps, shape (T,).
         checkpoint_step: number of steps taken when the checkpoint was.
+        frames: of an animation; None if none were recorded.
 
     Example:
         >>> run = Run.open("runs/circle/run.h5")  # doctest: +SKIP
@@ -112,6 +116,7 @@ class Run:
         self.documents = documents.parsed(container.path, by_folder["documents"])
         self._read_trajectory(by_folder["trajectory"])
         self._read_evaluations(by_folder["evaluation"])
+        self._read_frames(by_folder["frames"])
         self._read_checkpoint(by_folder["checkpoint"])
 
     @classmethod
@@ -157,6 +162,13 @@ class Run:
         return document
 
     @property
+    def training_seconds(self) -> float | None:
+        """How long it was trained, all resumptions together; None if the file does not say."""
+        timing = self.documents.get("timing")
+        seconds = timing.get("training_seconds") if isinstance(timing, dict) else None
+        return float(seconds) if isinstance(seconds, int | float) and seconds >= 0 else None
+
+    @property
     def steps(self) -> Values:
         """The recorded steps, shape (T,)."""
         return self._trajectory.step
@@ -171,7 +183,7 @@ class Run:
         """Those of them that are stored, not derived."""
         return tuple(self._trajectory.series)
 
-    def series(self, name: str, replica: int | None = None) -> Values:
+    def series(self, name: str, replica: int | None = None, last: int | None = None) -> Values:
         """Return a trajectory, shape (T, R) or, per latent, (T, R, H); without R for one replica.
 
         Stored series come in the run's type; those derived from them (entropy_sum, gap, decoder_residual,
@@ -180,11 +192,12 @@ class Run:
         Args:
             name: one of `names`.
             replica: which replica; all of them by default.
+            last: read only so many rows, from the end; all of them by default.
 
         Raises:
             AnalysisError: there is no such series or replica.
         """
-        return self._trajectory.read(name, self._checked_replica(replica))
+        return self._trajectory.read(name, self._checked_replica(replica), last)
 
     def units(self, name: str) -> str:
         """Return the unit of a trajectory, such as ``"nat"``.
@@ -311,6 +324,12 @@ class Run:
             if epochs.shape != table.step.shape or bool(np.any(np.diff(epochs) < 0)):
                 raise epoch.fault("allowed is one epoch for each step, never falling")
             self._evaluations[split] = Evaluations(table, epochs, points)
+
+    def _read_frames(self, stored: dict[str, Stored]) -> None:
+        self.frames: Frames | None = None
+        if stored:
+            steps = _counts(_required(self.path, "/frames", stored, "step"))
+            self.frames = Frames.of(stored, steps, self.replicas, self.latent_dim)
 
     def _read_checkpoint(self, stored: dict[str, Stored]) -> None:
         self.checkpoint_step = self._container.integer("/checkpoint", "step")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from elboverse.errors import RunFileError
 from elboverse.runfile import RunWriter
-from elboverse.training.records import Evaluation, Record, Rows
+from elboverse.training.records import Evaluation, Frame, Record, Rows
 
 __all__ = ["RunFileSink"]
 
@@ -25,10 +26,12 @@ class RunFileSink:
     Args:
         writer: of the run's file.
         saved: after how many updates the file was saved that is there already; None if there is none of this run.
+        seconds: how long the run was trained before.
     """
 
-    def __init__(self, writer: RunWriter, saved: int | None = None) -> None:
+    def __init__(self, writer: RunWriter, saved: int | None = None, seconds: float = 0.0) -> None:
         self._writer = writer
+        self._started = time.monotonic() - seconds
         self._failing = False
         self._saved = saved
 
@@ -40,6 +43,8 @@ class RunFileSink:
             self._writer.append_evaluation(
                 record.split, record.step, record.epoch, record.points, record.scalars, record.per_latent
             )
+        elif isinstance(record, Frame):
+            self._writer.append_frame(record.step, record.data, record.series)
 
     @property
     def due(self) -> bool:
@@ -49,7 +54,7 @@ class RunFileSink:
     def save_on_the_way(self, state: Mapping[str, npt.NDArray[Any]], done: int) -> None:
         """Save a snapshot; a failure is a warning, the first time."""
         try:
-            self._writer.snapshot("running", state, done)
+            self._snapshot("running", state, done)
         except RunFileError as error:
             if not self._failing:
                 warnings.warn(f"{error}. Training goes on, and saving is tried again.", RuntimeWarning, stacklevel=2)
@@ -69,7 +74,7 @@ class RunFileSink:
             RunFileError: it could not be saved. The message says what is on the disk and what is lost.
         """
         try:
-            self._writer.snapshot(status, state, done)
+            self._snapshot(status, state, done)
         except RunFileError as error:
             if self._saved is None or not self._writer.path.is_file():
                 raise RunFileError(
@@ -81,6 +86,11 @@ class RunFileSink:
                 f"lost. Once the file can be written, repeat them:\n  {command}"
             ) from error
         self._saved = done
+
+    def _snapshot(self, status: str, state: Mapping[str, npt.NDArray[Any]], done: int) -> None:
+        seconds = round(time.monotonic() - self._started, 3)
+        self._writer.put_document("timing", {"training_seconds": seconds})
+        self._writer.snapshot(status, state, done)
 
     def close(self) -> None:
         """Release the run's lock."""

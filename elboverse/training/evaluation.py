@@ -75,7 +75,8 @@ class Evaluator:
         # Points last and contiguous: reductions over them are several times as fast.
         table = torch.cat(statistics, dim=1).double().transpose(1, 2).contiguous().cpu().numpy()
         log_likelihood, decoder_entropy, decoder_log_var = table[:, 0], table[:, 1], table[:, 2]
-        kl, encoder_entropy, prior_log_var, mean = np.split(table[:, 3:], 4, axis=1)
+        share_at_floor = table[:, 3].mean(-1).max()
+        kl, encoder_entropy, prior_log_var, mean = np.split(table[:, 4:], 4, axis=1)
         prior_entropy = identities.gaussian_entropy(prior_log_var)
         drop = identities.entropy_drop(encoder_entropy, prior_entropy)
         per_point = {
@@ -106,6 +107,7 @@ class Evaluator:
             points=count,
             scalars={name: values for name, values in averages.items() if values.ndim == 1},
             per_latent={name: values for name, values in averages.items() if values.ndim == 2},
+            share_at_floor=float(share_at_floor),
         )
 
     def closed_form(self, step: Step, done: int, names: VarianceParameters) -> dict[str, Tensor]:
@@ -158,10 +160,11 @@ class Evaluator:
 
 
 def point_statistics(model: Model, x: Tensor, noise: Tensor | None) -> Tensor:
-    """Return what an evaluation averages, per point: shape (B, 3 + 4H).
+    """Return what an evaluation averages, per point: shape (B, 4 + 4H).
 
-    The columns are the log-likelihood, the decoder entropy and the mean decoder log-variance, then per latent the
-    KL divergence, the encoder entropy, the prior log-variance and the mean of q(z|x).
+    The columns are the log-likelihood, the decoder entropy, the mean decoder log-variance and the share of dimensions
+    whose variance is at its floor, then per latent the KL divergence, the encoder entropy, the prior log-variance and
+    the mean of q(z|x).
 
     Args:
         model: any Gaussian VAE.
@@ -169,8 +172,11 @@ def point_statistics(model: Model, x: Tensor, noise: Tensor | None) -> Tensor:
         noise: (B, H) or (K, B, H), or None.
     """
     encoder = model.encode(x)
-    terms = terms_of(moments(model, x, noise, average_points=False, encoder=encoder))
-    scalars = (terms.log_likelihood, terms.decoder_entropy, terms.decoder_log_var)
+    found = moments(model, x, noise, average_points=False, encoder=encoder)
+    terms = terms_of(found)
+    at_floor = identities.is_at_floor(found.decoder_log_var).to(x.dtype)
+    share_at_floor = at_floor.mean(-1) if at_floor.ndim else at_floor
+    scalars = (terms.log_likelihood, terms.decoder_entropy, terms.decoder_log_var, share_at_floor)
     per_point = torch.stack([value.expand(len(x)) for value in scalars], dim=-1)
     prior_log_var = terms.prior_log_var.expand_as(terms.kl)
     return torch.cat((per_point, terms.kl, terms.encoder_entropy, prior_log_var, encoder.mean), dim=-1)

@@ -57,6 +57,7 @@ class Compared:
         held_out_elbo: of the last held-out evaluation; None if there is none.
         held_out_standard_error: of that.
         active: number of latents that are active by entropy drop; None if nothing is recorded.
+        seconds: of training, all resumptions together; None if the file does not say.
         started: when, in ISO 8601.
     """
 
@@ -68,6 +69,7 @@ class Compared:
     held_out_elbo: float | None
     held_out_standard_error: float | None
     active: float | None
+    seconds: float | None
     started: str
 
     @property
@@ -89,8 +91,8 @@ def build(options: CompareOptions, runs: tuple[Run, ...]) -> Result:
     is not the same in all runs and its values, one per run, null where a run has no such setting; and ``compared``,
     a list with, per run, ``label``, ``steps`` recorded, ``elbo``, ``entropy_sum`` and ``gap`` of training, averaged
     over its last 100 recorded steps, ``held_out_elbo`` and ``held_out_standard_error`` of its last evaluation,
-    ``latent_dim``, ``active`` by entropy drop, ``replicas`` and ``started``: medians over the replicas, in nats per
-    point, null where the run does not say.
+    ``latent_dim``, ``active`` by entropy drop, ``replicas``, ``training_seconds`` and ``started``: medians over
+    the replicas, in nats per point, null where the run does not say.
 
     Args:
         options: threshold and replica.
@@ -122,13 +124,14 @@ def build(options: CompareOptions, runs: tuple[Run, ...]) -> Result:
         title=f"{len(runs)} runs, in nats per point",
         columns=(
             *("run", "steps", "ELBO", "entropy sum", "gap"),
-            *("held-out ELBO", "± SE", "active", "of latents", "started"),
+            *("held-out ELBO", "± SE", "active", "of latents", "training (s)", "started"),
         ),
         rows=[
             (
                 *(run.label, run.step, run.elbo, run.entropy_sum, run.gap),
                 *(run.held_out_elbo, run.held_out_standard_error),
-                *(None if run.active is None else f"{run.active:g}", run.reading.run.latent_dim, run.started),
+                *(None if run.active is None else f"{run.active:g}", run.reading.run.latent_dim),
+                *(None if run.seconds is None else f"{run.seconds:,.1f}", run.started),
             )
             for run in compared
         ],
@@ -147,7 +150,7 @@ def _compared(label: str, reading: Reading, threshold: float) -> Compared:
     run = reading.run
     recorded = len(run.steps)
     last = {
-        name: float(np.median(reading.series(name)[-_LAST_ROWS:].mean(0, dtype=np.float64))) if recorded else None
+        name: float(np.median(reading.series(name, _LAST_ROWS).mean(0, dtype=np.float64))) if recorded else None
         for name in ("elbo", "entropy_sum")
     }
     held_out: dict[str, float | None] = dict.fromkeys(("elbo", "elbo_standard_error"))
@@ -165,6 +168,7 @@ def _compared(label: str, reading: Reading, threshold: float) -> Compared:
         held_out_elbo=held_out["elbo"],
         held_out_standard_error=held_out["elbo_standard_error"],
         active=active,
+        seconds=run.training_seconds,
         started=run.created,
     )
 
@@ -215,5 +219,6 @@ def _data(run: Compared) -> dict[str, Any]:
         "latent_dim": run.reading.run.latent_dim,
         "active": run.active,
         "replicas": len(run.reading.replicas),
+        "training_seconds": run.seconds,
         "started": run.started,
     }

@@ -33,12 +33,15 @@ def envelope(values: Array, most: int = 2000) -> Array:
     if count <= most:
         return np.arange(count)
     width = -(-count // ((most - 2) // 2))
-    padding = (0, -count % width)
+    whole = count - count % width
     finite = np.isfinite(values)
-    starts = np.arange(0, count, width)
-    lowest = np.pad(np.where(finite, values, np.inf), padding, constant_values=np.inf).reshape(-1, width).argmin(1)
-    highest = np.pad(np.where(finite, values, -np.inf), padding, constant_values=-np.inf).reshape(-1, width).argmax(1)
-    return np.unique(np.concatenate(([0, count - 1], starts + lowest, starts + highest)))
+    kept = [np.array([0, count - 1])]
+    for worst, extreme in ((np.inf, np.argmin), (-np.inf, np.argmax)):
+        usable = values if finite.all() else np.where(finite, values, worst)
+        kept.append(extreme(usable[:whole].reshape(-1, width), axis=1) + np.arange(0, whole, width))
+        if whole < count:
+            kept.append(extreme(usable[whole:], keepdims=True) + whole)
+    return np.unique(np.concatenate(kept))
 
 
 def moving_average(steps: Array, values: Array, window: int) -> Array:
@@ -59,10 +62,14 @@ def averager(steps: Array, window: int) -> Callable[[Array], Array]:
     """Return a function that takes `moving_average`s of values (T, ...) recorded at the same steps."""
     first = np.searchsorted(steps, steps - window / 2)
     last = np.searchsorted(steps, steps + window / 2)
+    count = (last - first).astype(np.float64)
 
     def average(values: Array) -> Array:
-        total = np.concatenate((np.zeros((1, *values.shape[1:])), np.cumsum(values, axis=0, dtype=np.float64)))
-        mean: Array = (total[last] - total[first]) / (last - first).reshape(-1, *(1,) * (values.ndim - 1))
+        total = np.zeros((len(values) + 1, *values.shape[1:]))
+        np.cumsum(values, axis=0, dtype=np.float64, out=total[1:])
+        mean: Array = total.take(last, axis=0)
+        mean -= total.take(first, axis=0)
+        mean /= count.reshape(-1, *(1,) * (values.ndim - 1))
         return mean
 
     return average

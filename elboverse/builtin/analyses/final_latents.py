@@ -78,7 +78,7 @@ def final_latents(reading: Reading) -> FinalLatents:
         )
     count = min(_LAST_ROWS, len(steps))
     means = {
-        name: reading.series(name)[-count:].mean(0, dtype=np.float64)
+        name: reading.series(name, count).mean(0, dtype=np.float64)
         for name in ("encoder_entropy", "prior_entropy", "kl")
     }
     source = f"mean over the last {plural(count, 'recorded step')} up to step {int(steps[-1]):,}"

@@ -205,9 +205,16 @@ def _read(reading: Reading, tolerance: float) -> Residuals:
         errors = np.full_like(errors, np.nan)
     latents = run.latent_dim
     in_nats = 0.5 * tolerance * np.array([dimension, *[1] * latents, dimension + latents])
+    return Residuals(split, run.evaluation_steps(split), residuals, errors, in_nats, _decoder_is_fixed(run))
+
+
+def _decoder_is_fixed(run: Run) -> bool:
+    """Return whether the model does not learn σ²: what the run recorded, and in files that do not say, its name."""
+    learned = at(run.documents, "model", "learns_decoder_variance")
+    if isinstance(learned, bool):
+        return not learned
     model = at(run.config, "model", "name")
-    is_fixed = isinstance(model, str) and normalised(model) == "vae0"
-    return Residuals(split, run.evaluation_steps(split), residuals, errors, in_nats, is_fixed)
+    return isinstance(model, str) and normalised(model) == "vae0"
 
 
 def _earlier(evaluations: int) -> list[int]:

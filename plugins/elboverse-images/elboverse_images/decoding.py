@@ -6,9 +6,12 @@ import io
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from functools import lru_cache
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
@@ -35,6 +38,9 @@ UNDECODABLE: Final = (
     Image.DecompressionBombError,
 )
 """What Pillow and zipfile raise for an image that is damaged, none, or too large to be one."""
+
+AHEAD: Final = 3
+"""Jobs that each process beside this one has at hand, so that it never waits: one in work, two that it takes next."""
 
 
 @attrs.frozen(kw_only=True)
@@ -116,17 +122,21 @@ def decode(content: bytes, recipe: Recipe) -> NDArray[np.uint8]:
     return resized.transpose(2, 0, 1) if recipe.channels == 3 else resized[None]
 
 
-def perform(job: Job) -> Outcome:
+def perform(job: Job, read: Callable[[str], bytes]) -> Outcome:
     """Decode a job's images, write them to their places in the target, and return how that went.
 
     An image that cannot be decoded becomes zeros.
+
+    Args:
+        job: what is to be done.
+        read: gives a file's bytes by its name.
 
     Raises:
         OSError: the target cannot be written.
     """
     pixels = np.zeros((len(job.names), *job.recipe.shape), np.uint8)
     bad: dict[str, str] = {}
-    with opened(job.root) as read, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for index, name in enumerate(job.names):
@@ -141,23 +151,59 @@ def perform(job: Job) -> Outcome:
 
 
 def run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Outcome]]:
-    """Perform jobs on so many processes and yield each with what it returned, in order.
+    """Perform jobs of one root on so many processes, this one among them, and yield each with its outcome.
+
+    This process decodes while the others start, and goes on to take every job that they have no time for. What they
+    finish meanwhile is yielded between its own jobs, so the order is about, but not exactly, that of `jobs`.
 
     Raises:
         DataError: the processes cannot be started or were killed.
         OSError: the target cannot be written.
     """
-    if workers == 1 or len(jobs) < 2:
-        yield from ((job, perform(job)) for job in jobs)
+    if not jobs:
         return
-    # Started afresh: a copy of this process would inherit the locks that threads of torch hold.
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"))
-    try:
-        yield from zip(jobs, pool.map(perform, jobs), strict=True)
-    except BrokenProcessPool as error:
-        raise DataError(
-            'the processes that decode images ended abruptly; in a script, train below if __name__ == "__main__":, '
-            "or set dataset.workers to 1"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    helpers = min(workers, len(jobs)) - 1
+    with ExitStack() as stack:
+        read = stack.enter_context(opened(jobs[0].root))
+        if helpers == 0:
+            yield from ((job, perform(job, read)) for job in jobs)
+            return
+        # Started afresh: a copy of this process would inherit the locks that threads of torch hold.
+        pool = ProcessPoolExecutor(helpers, mp_context=get_context("spawn"))
+        stack.callback(pool.shutdown, cancel_futures=True)
+        try:
+            yield from _shared(jobs, read, pool, AHEAD * helpers)
+        except BrokenProcessPool as error:
+            raise DataError(
+                'the processes that decode images ended abruptly; in a script, train below if __name__ == "__main__":, '
+                "or set dataset.workers to 1"
+            ) from error
+
+
+def _shared(
+    jobs: Sequence[Job], read: Callable[[str], bytes], pool: ProcessPoolExecutor, ahead: int
+) -> Iterator[tuple[Job, Outcome]]:
+    """Yield the outcomes of jobs that a pool, which has up to so many of them at hand, and this process perform."""
+    remaining = iter(jobs)
+    given: dict[Future[Outcome], Job] = {}
+    while True:
+        own = next(remaining, None)
+        for job in islice(remaining, ahead - len(given)):
+            given[pool.submit(_perform_as_helper, job)] = job
+        if own is not None:
+            yield own, perform(own, read)
+        elif not given:
+            return
+        for future in wait(given, timeout=None if own is None else 0, return_when=FIRST_COMPLETED).done:
+            yield given.pop(future), future.result()
+
+
+def _perform_as_helper(job: Job) -> Outcome:
+    return perform(job, _kept_open(job.root)[0])
+
+
+@lru_cache(maxsize=1)
+def _kept_open(root: Path) -> tuple[Callable[[str], bytes], ExitStack]:
+    """Return the reader of a root, which stays open as long as the process: CelebA's zip takes a second to open."""
+    stack = ExitStack()
+    return stack.enter_context(opened(root)), stack

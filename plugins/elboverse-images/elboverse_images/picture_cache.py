@@ -34,7 +34,7 @@ __all__ = ["decoded", "split_points"]
 FORMAT: Final = "1"
 """Changes whenever the same files would be cached otherwise."""
 
-IMAGES_PER_JOB: Final = 256
+IMAGES_PER_JOB: Final = 64
 MOST_BAD: Final = 0.01
 ROWS_AT_ONCE: Final = 1024
 

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import attrs
 
@@ -94,19 +94,29 @@ def _is_image(name: str) -> bool:
 def opened(root: Path) -> Iterator[Callable[[str], bytes]]:
     """Give a function that returns a file's bytes by its name, for a folder or a zip."""
     if root.is_dir():
-        yield lambda name: _limited((root / name).open("rb"))
+        yield lambda name: _file_content(root / name)
     else:
         with zipfile.ZipFile(root) as archive:
-            yield lambda name: _limited(archive.open(name))
+            yield lambda name: _member_content(archive, name)
 
 
-def _limited(file: IO[bytes]) -> bytes:
-    """Return what is in a file, and close it."""
-    with file:
+def _file_content(path: Path) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        _require_size(os.fstat(file.fileno()).st_size)
+        return file.readall()
+
+
+def _member_content(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return what is in a member, whatever size it declares."""
+    with archive.open(name) as file:
         content = file.read(LARGEST_FILE + 1)
-    if len(content) > LARGEST_FILE:
-        raise OSError(f"more than {LARGEST_FILE:,} bytes, so no image")
+    _require_size(len(content))
     return content
+
+
+def _require_size(size: int) -> None:
+    if size > LARGEST_FILE:
+        raise OSError(f"more than {LARGEST_FILE:,} bytes, so no image")
 
 
 def described(reasons: dict[str, str], most: int = 5) -> str:

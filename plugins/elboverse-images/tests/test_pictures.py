@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,34 @@ def test_a_zip_gives_the_same_images_as_its_folder(folder: Path, cache: Path, tm
 def test_processes_give_the_same_images_as_one(
     folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(picture_cache, "IMAGES_PER_JOB", 5)
+    monkeypatch.setattr(picture_cache, "IMAGES_PER_JOB", 1)
     alone = images_of(folder, cache)
+    decode_one, calls = decoding.decode, []
+
+    def counted(content: bytes, recipe: Recipe) -> Any:
+        calls.append(content)
+        return decode_one(content, recipe)
+
+    monkeypatch.setattr(decoding, "decode", counted)
     assert np.array_equal(images_of(folder, tmp_path / "other", workers=2), alone)
+    assert 0 < len(calls) < COUNT  # this process decodes too, but not all
+
+
+def test_a_zip_is_opened_once_however_many_jobs_it_makes(
+    folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = PictureFiles.of(write_zip(tmp_path / "images.zip", folder))
+    monkeypatch.setattr(picture_cache, "IMAGES_PER_JOB", 2)
+    opened = []
+
+    class Counted(zipfile.ZipFile):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            opened.append(arguments)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(zipfile, "ZipFile", Counted)
+    decoded(files, RECIPE, cache, 1)
+    assert len(opened) == 1
 
 
 def test_the_second_start_decodes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

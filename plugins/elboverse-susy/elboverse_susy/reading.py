@@ -1,8 +1,9 @@
 """Reading rows of numbers from CSV, plain, gzipped or in a zip: block by block, straight to float32.
 
-A block is some 8 MiB of text that ends with a line; polars parses it on all cores. Memory is bounded by the block,
-whatever the size of the file. polars is strict about numbers but fills short rows with nulls, so nulls are counted, and
-a block with a fault is gone through line by line to name it.
+A block is some 8 MiB of text that ends with a line; polars parses it on all cores. Two blocks are parsed at a time
+while the next is read or unpacked, so that no core waits. Memory is bounded by the blocks, whatever the file's size.
+polars is strict about numbers but fills short rows with nulls, so nulls are counted, and a block with a fault is gone
+through line by line to name it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import gzip
 import math
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import IO, Final, cast
@@ -24,7 +27,10 @@ from elboverse.errors import DataError
 
 __all__ = ["read_blocks"]
 
+Schema = dict[str, type[pl.Float32]]
+
 BLOCK_BYTES: Final = 8 << 20
+AT_A_TIME: Final = 2
 LONGEST_LINE: Final = 1 << 16
 LABEL: Final = "label"
 LABELS: Final = ("0", "1")
@@ -48,8 +54,7 @@ def read_blocks(path: Path, features: Sequence[str]) -> Iterator[NDArray[np.floa
     try:
         with ExitStack() as stack:
             lines_before = 0
-            for text in _blocks(_opened(path, stack), path):
-                values = _parsed(text, schema)
+            for text, values in _parsed_in_turn(_blocks(_opened(path, stack), path), schema):
                 if values is None:
                     raise DataError(f"{path}: {_fault(text, list(schema), lines_before + 1)}")
                 lines_before += len(values)
@@ -91,7 +96,19 @@ def _blocks(stream: IO[bytes], path: Path) -> Iterator[bytes]:
         yield text + rest
 
 
-def _parsed(text: bytes, schema: dict[str, type[pl.Float32]]) -> NDArray[np.float32] | None:
+def _parsed_in_turn(blocks: Iterator[bytes], schema: Schema) -> Iterator[tuple[bytes, NDArray[np.float32] | None]]:
+    """Yield each block with what `_parsed` returns for it, in order."""
+    pending: deque[tuple[bytes, Future[NDArray[np.float32] | None]]] = deque()
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        for text in blocks:
+            pending.append((text, pool.submit(_parsed, text, schema)))
+            if len(pending) > AT_A_TIME:
+                before, future = pending.popleft()
+                yield before, future.result()
+        yield from ((text, future.result()) for text, future in pending)
+
+
+def _parsed(text: bytes, schema: Schema) -> NDArray[np.float32] | None:
     """Return the features, shape (n, number of features), or None if a row has a fault."""
     try:
         frame = pl.read_csv(text, has_header=False, schema=schema, quote_char=None, infer_schema=False)
