@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from matplotlib.figure import Figure
 from synthetic_runs import DIMENSION, LOG_LIKELIHOOD, write_run
 
 from elboverse.builtin.analyses import ANALYSES as COMPONENTS
-from elboverse.builtin.analyses import bounds, collapse, stationarity, style
+from elboverse.builtin.analyses import bounds, bounds_figure, collapse, stationarity, style
 from elboverse.builtin.analyses.curves import envelope, moving_average, robust_limits
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError
@@ -394,3 +395,15 @@ def test_every_analysis_is_documented_with_its_command_and_a_small_picture(name:
     assert f"elboverse analyze {name} runs/" in section
     assert f"(images/{name}.png)" in section
     assert (docs / "images" / f"{name}.png").stat().st_size < 150_000
+
+
+@pytest.mark.parametrize(("settled", "where"), [(0.0, "top"), (60.0, "bottom")])
+def test_the_note_on_what_is_outside_the_frame_covers_no_curve(settled: float, where: str) -> None:
+    steps = np.arange(1000.0)
+    values = np.where(steps < 300, 60.0 - settled, settled)  # settles at the lower or at the upper edge of the frame
+    values[0] = -5000.0
+    axes = Figure().subplots()
+    bounds_figure._frame(axes, [(steps, values)], 50.0)
+    [note] = axes.texts
+    assert note.get_text() == "starts outside the frame, at −5,000"
+    assert note.get_verticalalignment() == where

@@ -22,6 +22,9 @@ _TRANSIENT: Final = 0.05
 _TRANSIENT_DIFFERENCE: Final = 0.2
 """The share of the run whose values may fall outside the frame. The difference fades more slowly than its terms."""
 
+_NOTE: Final = 0.15
+"""The share of the frame's height that a note in a corner takes."""
+
 _CLOSE_UP: Final = 0.8
 """The share of the run after which the close-up begins."""
 
@@ -182,14 +185,26 @@ def _frame(axes: Axes, curves: list[tuple[Array, Array]], start: float) -> None:
     axes.set_ylim(*limits)
     first = float(curves[0][1][0])
     if not limits[0] <= first <= limits[1]:
+        at_bottom = _is_free(curves, limits, bottom=True) or not _is_free(curves, limits, bottom=False)
         axes.annotate(
             f"starts outside the frame, at {first:,.4g}".replace("-", "−"),
-            (0.995, 0.05 if first < limits[0] else 0.96),
+            (0.995, 0.05 if at_bottom else 0.96),
             xycoords="axes fraction",
             ha="right",
-            va="bottom" if first < limits[0] else "top",
+            va="bottom" if at_bottom else "top",
             fontsize=7,
             color=style.INK,
             zorder=5,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
         )
+
+
+def _is_free(curves: list[tuple[Array, Array]], limits: tuple[float, float], *, bottom: bool) -> bool:
+    """Return whether no curve runs where a note in the lower or upper right corner would cover it."""
+    low, high = limits
+    for steps, values in curves:
+        right = values[steps >= (steps[0] + steps[-1]) / 2]
+        height = (right - low) / (high - low)
+        if bool(((height < _NOTE) if bottom else (height > 1 - _NOTE)).any()):
+            return False
+    return True
