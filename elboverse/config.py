@@ -49,6 +49,7 @@ MAXIMUM_BYTES = 1 << 20
 MOST_EPOCHS = 10_000_000
 MOST_SAMPLES = 100_000
 MOST_REPLICAS = 10_000
+MOST_SNAPSHOTS = 10_000
 """Far beyond any experiment: a number above was a slip, and would take all memory before anything could be said."""
 
 
@@ -71,6 +72,8 @@ class TrainingConfig:
         evaluate_every: epochs between two evaluations, rounded to whole steps; 0.1 is ten evaluations an epoch. There
             is one before the first and one after the last step, and, on a stream, one where a regime ends.
         record_every: steps between two recorded rows.
+        snapshots: frames of an animation that are recorded, for `elboverse analyze animate`: before the first step,
+            after the last, and between them, the closer together the earlier.
         snapshot_every_seconds: time between two saved snapshots at least; it is longer where saving would take more
             than about 2 % of the run's time.
         compile: ``"off"``, or the mode in which `torch.compile` compiles encoder and decoder: ``"default"``, or
@@ -90,6 +93,7 @@ class TrainingConfig:
     replica_group: int | None = attrs.field(default=None, validator=in_range(minimum=1))
     evaluate_every: float = attrs.field(default=10.0, validator=in_range(above=0, maximum=MOST_EPOCHS))
     record_every: int = attrs.field(default=1, validator=in_range(minimum=1))
+    snapshots: int = attrs.field(default=0, validator=in_range(minimum=0, maximum=MOST_SNAPSHOTS))
     snapshot_every_seconds: float = attrs.field(default=10.0, validator=in_range(minimum=0))
     compile: Literal["off", "default", "reduce-overhead"] = "off"
     device: str = "auto"

@@ -18,6 +18,7 @@ import attrs
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from matplotlib.animation import Animation
     from matplotlib.figure import Figure
     from torch import Generator, Tensor, nn
 
@@ -40,6 +41,7 @@ __all__ = [
     "Stream",
     "Table",
     "VarianceParameters",
+    "is_image",
 ]
 
 
@@ -258,6 +260,11 @@ class Stream(Protocol):
         ...
 
 
+def is_image(shape: Sequence[int]) -> bool:
+    """Return whether points of that shape are images: (height, width), or (1 or 3 channels, height, width)."""
+    return (len(shape) == 2 and min(shape) > 1) or (len(shape) == 3 and shape[0] in {1, 3})
+
+
 @attrs.frozen(eq=False, kw_only=True)
 class Data:
     """What a dataset's `build(options, seed)` returns: points, ready to train on.
@@ -375,7 +382,7 @@ class Result:
     """What an analysis' `build(options, run)` returns: a table, sentences, numbers and a way to draw a figure.
 
     An analysis of several runs says so by the class variable ``several_runs = True`` of its options; it is then given a
-    tuple of one or more runs: `build(options, runs)`.
+    tuple of one or more runs: `build(options, runs)`. One that can be animated says so by ``animated = True`` there.
 
     Args:
         title: one line above the table.
@@ -385,6 +392,8 @@ class Result:
         notes: sentences below the tables, the verdict first.
         data: the same in full precision, for ``--json``: dicts, lists, str, int, float, bool, None.
         draw: returns the figure; called only if a figure is asked for. None if the analysis has none.
+        animate: returns an animation of matplotlib's and its frames per second; called only if a GIF or an MP4 is asked
+            for. None if the analysis has none.
     """
 
     title: str
@@ -394,3 +403,4 @@ class Result:
     notes: Sequence[str] = ()
     data: Mapping[str, Any] = attrs.field(factory=dict)
     draw: Callable[[], Figure] | None = None
+    animate: Callable[[], tuple[Animation, int]] | None = None

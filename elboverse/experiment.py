@@ -13,17 +13,19 @@ from torch import Tensor, nn
 
 from elboverse import conformance, environment
 from elboverse.config import ExperimentConfig, TrainingConfig, to_table
-from elboverse.contracts import Constrainable, Data, Model, Penalty, Projection, SamplingFree, Stream
+from elboverse.contracts import Constrainable, Data, Model, Penalty, Projection, SamplingFree, Stream, is_image
 from elboverse.errors import ConfigError, PluginError
 from elboverse.registry import Selection
 from elboverse.seeding import derived_seed
 from elboverse.training.batches import Batches
 from elboverse.training.evaluation import MOST_TRAINING_POINTS, Evaluator, first_points
+from elboverse.training.frames import Camera, moments
 from elboverse.training.grouped import build_step, measure_grouping
 from elboverse.training.intake import Intake
 from elboverse.training.loop import Loop, Observer, Plan, Source
+from elboverse.training.memory import keep_freed_memory
 from elboverse.training.noise import Noise, chunk_length
-from elboverse.training.pictures import COUNT, Painter, is_image
+from elboverse.training.pictures import COUNT, Painter
 from elboverse.training.step import StepSettings
 from elboverse.training.streaming import StreamedBatches, Timetable
 
@@ -73,6 +75,7 @@ def build_experiment(
         DataError: the data cannot be used.
         PluginError: a component breaks its contract.
     """
+    keep_freed_memory()
     training = config.training
     device = environment.resolve_device(training.device)
     dtype = {"float32": torch.float32, "float64": torch.float64}[training.dtype]
@@ -120,6 +123,7 @@ def build_experiment(
         evaluate_every=max(1, round(training.evaluate_every * batches.steps_per_epoch)),
         record_every=training.record_every,
         turns=source.turns,
+        frames=moments(total_steps, training.snapshots) if training.snapshots else (),
         betas=np.pad(betas, (0, max(0, total_steps - annealing_steps)), mode="edge")[:total_steps],
     )
     on_train = Evaluator("train", source.train, seeds, sample_shape, latent_dim, intake)
@@ -136,6 +140,7 @@ def build_experiment(
         batches,
         observers,
         (on_train, names) if training.variances == "optimal" and names.closed_form else None,
+        Camera(training.snapshots, parts, seeds, latent_dim, intake) if training.snapshots else None,
         dimension=data.dimension,
         dtype=dtype,
         device=device,

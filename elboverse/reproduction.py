@@ -12,13 +12,14 @@ from rich.console import Console
 
 from elboverse.analysing import analysed, numbers, takes_several
 from elboverse.builtin.analyses.reading import flattened
-from elboverse.config import ExperimentConfig, load, named_configs, to_table
+from elboverse.config import ExperimentConfig, apply_override, from_table, named_configs, read_table, to_table
 from elboverse.contracts import Result
 from elboverse.errors import ConfigError, nearest
 from elboverse.expectations import Expectation, Expected, Limits, expected_file, load_expected
 from elboverse.registry import Registry
 from elboverse.runfile import Run
 from elboverse.structuring import build_converter, structure
+from elboverse.sweep import expand, is_sweep, train_sweep
 
 __all__ = ["Checked", "Experiment", "departures", "experiments", "find_experiment", "train_runs"]
 
@@ -41,15 +42,27 @@ class Experiment:
     expected: Expected
     registry: Registry
 
+    def table(self, overrides: Sequence[str] = (), *, quick: bool = False) -> dict[str, Any]:
+        """Return the raw config, of one run or a sweep, scaled down or not, with overrides as after ``--set``.
+
+        Raises:
+            ConfigError: it is no TOML, or there is no scaled-down version.
+        """
+        if quick and not self.expected.quick:
+            raise ConfigError(f"--quick: {self.name} has no scaled-down version; leave the option out")
+        table = read_table(self.file)
+        for override in (*(self.expected.quick if quick else ()), *overrides):
+            apply_override(table, override)
+        return table
+
     def configs(self, overrides: Sequence[str] = (), *, quick: bool = False) -> list[ExperimentConfig]:
-        """Return the config of each run, scaled down or not, with overrides as after ``--set``.
+        """Return the config of each run, as `table` gives them.
 
         Raises:
             ConfigError: with every fault in it, or there is no scaled-down version.
         """
-        if quick and not self.expected.quick:
-            raise ConfigError(f"--quick: {self.name} has no scaled-down version; leave the option out")
-        return [load(self.file, (*(self.expected.quick if quick else ()), *overrides), self.registry)]
+        table = self.table(overrides, quick=quick)
+        return list(expand(table, self.registry).values()) if is_sweep(table) else [from_table(table, self.registry)]
 
     def check(self, runs: Sequence[Run], *, quick: bool) -> list[Checked]:
         """Return what was measured of each number that is expected.
@@ -126,19 +139,27 @@ def find_experiment(name: str, registry: Registry) -> Experiment:
     return Experiment(path.stem, path, load_expected(expected, registry), registry)
 
 
-def train_runs(
-    configs: Sequence[ExperimentConfig], out: Path, console: Console | None, *, overwrite: bool
-) -> list[Path]:
+def train_runs(table: Mapping[str, Any], out: Path, console: Console | None, *, overwrite: bool) -> list[Path]:
     """Train the runs of an experiment into a folder and return their files.
+
+    Args:
+        table: the raw config, of one run or a sweep.
+        out: the folder.
+        console: where progress is shown; nowhere if None.
+        overwrite: whether to replace what is there.
 
     Raises:
         ElboverseError: as `execution.train` does.
     """
     from elboverse.execution import train  # torch, which finished runs do not need
 
-    (config,) = configs
-    with train(config, out=out, overwrite=overwrite, console=console) as run:
-        return [run.path]
+    if is_sweep(table):
+        runs = train_sweep(table, out=out, overwrite=overwrite, console=console)
+    else:
+        runs = [train(table, out=out, overwrite=overwrite, console=console)]
+    for run in runs:
+        run.close()
+    return [run.path for run in runs]
 
 
 def departures(configs: Sequence[ExperimentConfig], runs: Sequence[Run]) -> dict[str, dict[str, list[Any]]]:

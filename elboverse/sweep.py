@@ -23,7 +23,6 @@ from rich.console import Console
 
 from elboverse.config import SWEEP, ExperimentConfig, apply_override, from_table, read_table, replace_value
 from elboverse.errors import ConfigError, Interrupted, NonFiniteError, RunFileError
-from elboverse.execution import RUN_FILE, default_folder, resume, train
 from elboverse.registry import Registry
 from elboverse.runfile import Run
 
@@ -94,6 +93,8 @@ def train_sweep(
         NonFiniteError: of the runs that failed, after the others are done.
         Interrupted: SIGINT or SIGTERM came; what was done is saved.
     """
+    from elboverse.execution import RUN_FILE, default_folder, train  # torch, which listing a sweep does not need
+
     configs = expand(table)
     folder = default_folder(next(iter(configs.values()))) if out is None else Path(out)
     there = [name for name in (SWEEP_FILE, RUN_FILE) if (folder / name).exists()]
@@ -127,6 +128,8 @@ def resume_sweep(
     Raises:
         As `train_sweep` and `execution.resume`.
     """
+    from elboverse.execution import RUN_FILE, resume, train  # torch, as above
+
     folder = Path(folder)
     table, overrides = read_table(folder / SWEEP_FILE), tuple(overrides)
     for override in overrides:
@@ -139,13 +142,27 @@ def resume_sweep(
             return train(config, out=path.parent, console=console)
         return resume(path, overrides=overrides, console=console)
 
-    unfinished = {name: config for name, config in configs.items() if not _is_finished(folder / name, config)}
+    paths = {name: folder / name / RUN_FILE for name in configs}
+    unfinished = {name: config for name, config in configs.items() if not _is_finished(paths[name], config)}
     _each(folder, unfinished, go_on, announce)
-    return [Run.open(folder / name / RUN_FILE) for name in configs]
+    return [Run.open(path) for path in paths.values()]
 
 
-def _is_finished(folder: Path, config: ExperimentConfig) -> bool:
-    path = folder / RUN_FILE
+def run_files(path: Path) -> list[Path]:
+    """Return the run files of a sweep's folder, in the sweep's order; anything else is returned as it is given.
+
+    Args:
+        path: a run file, or a folder.
+
+    Raises:
+        ConfigError: the folder's ``sweep.toml`` is not usable.
+    """
+    if not (path / SWEEP_FILE).is_file():
+        return [path]
+    return [path / name / "run.h5" for name in expand(read_table(path / SWEEP_FILE))]
+
+
+def _is_finished(path: Path, config: ExperimentConfig) -> bool:
     if not path.exists():
         return False
     with Run.open(path) as run:

@@ -18,14 +18,13 @@ from torch import Tensor, nn
 
 from elboverse import conformance, identities
 from elboverse.config import ExperimentConfig, from_table
-from elboverse.contracts import Data, Model, SamplingFree
+from elboverse.contracts import Data, Model, SamplingFree, is_image
 from elboverse.elbo import batch_terms
 from elboverse.errors import AnalysisError, ElboverseError
 from elboverse.registry import Registry, Selection
 from elboverse.runfile import Run
 from elboverse.seeding import generator
 from elboverse.training.evaluation import MOST_TRAINING_POINTS, point_statistics
-from elboverse.training.pictures import is_image
 from elboverse.training.streaming import Timetable
 
 __all__ = ["PointStatistics", "TrainedModel"]

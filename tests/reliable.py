@@ -86,6 +86,9 @@ def contents(path: Path) -> dict[str, Any]:
             )
             for name in run.evaluation_names(split, stored=True):
                 arrays[f"{split}/{name}"] = run.evaluation(split, name)
+        if run.frames is not None:
+            arrays |= {f"frames/{name}": stored.read() for name, stored in run.frames.stored.items()}
+            arrays["frames/step"] = run.frames.step
         found: dict[str, Any] = {name: (array.shape, array.dtype, array.tobytes()) for name, array in arrays.items()}
         return found | {"status": run.status, "step": run.checkpoint_step}
 

@@ -181,7 +181,7 @@ def test_an_unknown_analysis_is_told_with_those_that_exist(elboverse: Callable[.
     ran = elboverse("analyze", "colapse", run_file)
     assert ran.code == 1
     assert "did you mean 'collapse'?" in ran.err
-    assert "Known: bounds, collapse, " in ran.err
+    assert "Known: animate, bounds, collapse, " in ran.err
 
 
 def test_an_analysis_of_several_runs_takes_several_files(elboverse: Callable[..., Ran], tmp_path: Path) -> None:

@@ -252,3 +252,23 @@ def test_missing_data_are_told_before_anything_is_trained(reproduce: Callable[..
     assert ran.code == 1
     assert "elboverse-images provides it: pip install elboverse-images" in ran.err
     assert not (tmp_path / "out").exists()
+
+
+SWEPT = """
+
+[sweep]
+"model.latent_dim" = [1, 2]
+"""
+
+
+def test_an_experiment_may_be_a_sweep(reproduce: Callable[..., Ran], tmp_path: Path) -> None:
+    config = experiment(tmp_path, "at_most = 100.0")
+    config.write_text(config.read_text(encoding="utf-8") + SWEPT, encoding="utf-8")
+    ran = reproduce(config, "--out", tmp_path / "out", "--json")
+    assert ran.code == 0, ran.err
+    paths = [tmp_path / "out" / f"latent_dim={count}" / "run.h5" for count in (1, 2)]
+    assert [run["run"] for run in ran.json["runs"]] == list(map(str, paths))
+    assert ran.json["departures"] == {}
+    assert (tmp_path / "out" / "mine.png").is_file()
+    again = reproduce(config, "--from", tmp_path / "out", "--json")
+    assert again.json["expectations"] == ran.json["expectations"]

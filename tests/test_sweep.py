@@ -182,6 +182,8 @@ def test_the_command_trains_and_resumes_a_sweep(tmp_path: Path, capsys: pytest.C
     assert "latent_dim=1\nTraining linear-vae on pca" in printed
     assert f"Saved 2 runs in {out}" in printed
     assert "elboverse analyze compare" in printed
+    main(["analyze", "compare", str(out)])
+    assert "2 runs, in nats per point" in capsys.readouterr().out
     main(["train", "--resume", str(out), "--set", "training.epochs=3"])
     assert Run.open(out / "latent_dim=2" / "run.h5").checkpoint_step == 6
 

@@ -14,6 +14,7 @@ from trained import train_to_the_end
 from elboverse.gaussian import DiagonalGaussian
 from elboverse.hookspecs import Component
 from elboverse.registry import Plugin, Registered, Selection
+from elboverse.training import grouped
 from elboverse.training.grouped import measure_grouping
 from elboverse.training.replicated import ReplicatedStep
 from elboverse.training.step import StepSettings
@@ -119,6 +120,31 @@ def test_the_measured_group_size_lies_within_the_replicas() -> None:
     found = measure_grouping(models, StepSettings(), normal(0, 20, 4), normal(1, 20, 2))
     assert 1 <= found.size <= 5
     assert found.obstacle == ""
+
+
+def found_with(monkeypatch: pytest.MonkeyPatch, seconds: dict[int, list[float]], replicas: int = 8) -> int:
+    """Return the group size found where steps of each size take the seconds given, the last of them ever after.
+
+    A size that is not given cannot be tried.
+    """
+    taken = {size: iter([*values, *[values[-1]] * 100]) for size, values in seconds.items()}
+
+    def trial(models: list[Any], *_: Any) -> Any:
+        size = len(models)
+        return (lambda: next(taken[size])) if size in taken else "RuntimeError: out of memory"
+
+    monkeypatch.setattr(grouped, "_trial", trial)
+    models = [build_model("vae-1", 4) for _ in range(replicas)]
+    return measure_grouping(models, StepSettings(), normal(0, 20, 4), None).size
+
+
+def test_a_moment_of_other_work_does_not_decide_the_group_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found_with(monkeypatch, {1: [1.0], 2: [0.9], 4: [0.95, 0.5], 8: [0.7]}) == 4
+    assert found_with(monkeypatch, {1: [1.4, 1.4, 0.5], 2: [1.1], 4: [0.9], 8: [0.7]}) == 1
+
+
+def test_a_group_size_for_which_memory_ends_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found_with(monkeypatch, {1: [1.0], 2: [0.9], 4: [0.8]}) == 4
 
 
 def test_measuring_the_group_size_leaves_the_models_as_they_were() -> None:

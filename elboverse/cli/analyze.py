@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -11,13 +13,14 @@ from typing import Any, Final
 import click
 
 from elboverse.analysing import analysed, numbers, owner, takes_several
-from elboverse.cli.figures import check_figure, write_figure
+from elboverse.cli.figures import check_figure, is_animation, write_animation, write_figure
 from elboverse.cli.options import options_of, structured
 from elboverse.cli.tables import print_result
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError, PluginError
 from elboverse.registry import Registered, Registry, discover
 from elboverse.runfile import Run
+from elboverse.sweep import run_files
 
 __all__ = ["analyze"]
 
@@ -53,7 +56,7 @@ class AnalysisGroup(click.Group):
 def analyze() -> None:
     """Analyse a finished or running run from its run.h5, or its folder: a table, a figure, JSON.
 
-    Some analyses take several runs.
+    Some analyses take several runs, or the folder of a sweep.
     """
 
 
@@ -68,24 +71,23 @@ def _command(registry: Registry, registered: Registered) -> click.Command:
         )
 
     several = takes_several(registered)
+    animated = bool(getattr(config, "animated", False))
 
     def run_analysis(paths: Path | tuple[Path, ...], figure: Path | None, as_json: bool, **values: Any) -> None:
         options = structured(registry, config, values)
         if figure is not None:
-            check_figure(figure)
+            check_figure(figure, moving=animated)
         with ExitStack() as stack:
-            runs = tuple(
-                stack.enter_context(Run.open(path)) for path in (paths if isinstance(paths, tuple) else [paths])
-            )
+            files = [file for path in paths for file in run_files(path)] if isinstance(paths, tuple) else [paths]
+            runs = tuple(stack.enter_context(Run.open(file)) for file in files)
             result = analysed(registered, options, runs)
-            if figure is not None and result.draw is None:
-                raise AnalysisError(f"--figure: the analysis {registered.name!r} has no figure; leave the option out")
+            write = None if figure is None else _writer(registered, result, figure)
             if as_json:
                 click.echo(_as_json(registered, runs, result))
             else:
                 print_result(result, sys.stdout)
-            if figure is not None and result.draw is not None:
-                write_figure(result.draw, figure)
+            if write is not None:
+                write()
                 click.echo(f"Figure: {figure}", err=as_json)
 
     return click.Command(
@@ -103,13 +105,29 @@ def _command(registry: Registry, registered: Registered) -> click.Command:
             click.Option(
                 ["--figure"],
                 type=click.Path(path_type=Path),
-                metavar="FILE.pdf|png|svg",
+                metavar=f"FILE.pdf|png|svg{'|gif|mp4' if animated else ''}",
                 help="Also draw a figure into this file; an existing file is replaced.",
             ),
             click.Option(["--json", "as_json"], is_flag=True, help="Print JSON in place of the table."),
         ],
         help=f"{registered.component.summary[:1].upper()}{registered.component.summary[1:]}.",
     )
+
+
+def _writer(registered: Registered, result: Result, figure: Path) -> Callable[[], None]:
+    """Return what writes the figure of a result, or its animation.
+
+    Raises:
+        AnalysisError: it has none.
+        PluginError: it has no animation, although it says so.
+    """
+    if is_animation(figure):
+        if result.animate is None:
+            raise PluginError(f"{owner(registered)}: it says that it is animated, but its result has no animation")
+        return functools.partial(write_animation, result.animate, figure)
+    if result.draw is None:
+        raise AnalysisError(f"--figure: the analysis {registered.name!r} has no figure; leave the option out")
+    return functools.partial(write_figure, result.draw, figure)
 
 
 def _as_json(registered: Registered, runs: tuple[Run, ...], result: Result) -> str:

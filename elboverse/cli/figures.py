@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,25 +12,40 @@ from typing import TYPE_CHECKING, Final
 from elboverse.errors import AnalysisError
 
 if TYPE_CHECKING:
+    from matplotlib.animation import Animation
     from matplotlib.figure import Figure
 
-__all__ = ["check_figure", "write_figure"]
+__all__ = ["check_figure", "is_animation", "write_animation", "write_figure"]
 
 _SUFFIXES: Final = (".pdf", ".png", ".svg")
+_MOVING: Final = (".gif", ".mp4")
+_DOTS_PER_INCH: Final = 100
 
 
-def check_figure(path: Path) -> None:
+def is_animation(path: Path) -> bool:
+    """Return whether a file of that name is an animation: GIF or MP4."""
+    return path.suffix.lower() in _MOVING
+
+
+def check_figure(path: Path, *, moving: bool = False) -> None:
     """Check that a figure can be written to a path.
 
+    Args:
+        path: of the file.
+        moving: whether it may be an animation.
+
     Raises:
-        AnalysisError: its ending is none of a figure's, or there is no folder for it.
+        AnalysisError: its ending is none of a figure's, there is no folder for it, or no ffmpeg for an MP4.
     """
-    if path.suffix.lower() not in _SUFFIXES:
-        raise AnalysisError(f"--figure: {str(path)!r} given, allowed is a file that ends in {', '.join(_SUFFIXES)}")
+    allowed = _SUFFIXES + _MOVING if moving else _SUFFIXES
+    if path.suffix.lower() not in allowed:
+        raise AnalysisError(f"--figure: {str(path)!r} given, allowed is a file that ends in {', '.join(allowed)}")
     if path.is_dir():
         raise AnalysisError(f"--figure: {path} is a folder; give the name of a file in it")
     if not path.parent.is_dir():
         raise AnalysisError(f"--figure: the folder {path.parent} does not exist; create it first")
+    if path.suffix.lower() == ".mp4" and shutil.which("ffmpeg") is None:
+        raise AnalysisError(f"--figure: {path} needs ffmpeg, which is not found; install it, or give a .gif")
 
 
 def write_figure(draw: Callable[[], Figure], path: Path) -> None:
@@ -40,10 +57,34 @@ def write_figure(draw: Callable[[], Figure], path: Path) -> None:
     from elboverse.builtin.analyses.style import render  # matplotlib, which only a figure needs
 
     content = render(draw(), path.suffix.lower())
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    _replace(path, lambda temporary: temporary.write_bytes(content))
+
+
+def write_animation(animate: Callable[[], tuple[Animation, int]], path: Path) -> None:
+    """Draw an animation and write it at its frames per second; an existing file is replaced by the complete one.
+
+    Raises:
+        AnalysisError: it cannot be written.
+    """
+    from matplotlib.animation import FFMpegWriter  # kept out of start-up, as is all of matplotlib
+
+    from elboverse.builtin.analyses.gif import GifWriter
+    from elboverse.builtin.analyses.style import applied
+
+    with applied():
+        animation, rate = animate()
+        writer = GifWriter(fps=rate) if path.suffix.lower() == ".gif" else FFMpegWriter(fps=rate)
+        _replace(path, lambda temporary: animation.save(temporary, writer=writer, dpi=_DOTS_PER_INCH))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    temporary = path.with_name(f".{os.getpid()}.tmp-{path.name}")  # with the ending that writers go by
     try:
-        temporary.write_bytes(content)
+        write(temporary)
         temporary.replace(path)
     except OSError as error:
+        raise AnalysisError(f"--figure: {path} cannot be written: {error.strerror or error}") from error
+    except subprocess.SubprocessError as error:
+        raise AnalysisError(f"--figure: {path} cannot be written: ffmpeg failed: {error}") from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise AnalysisError(f"--figure: {path} cannot be written: {error.strerror}") from error

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from elboverse.builtin.analyses.style import ACTIVE, applied, new_figure
-from elboverse.contracts import Data
-from elboverse.training.pictures import is_image
+from elboverse.contracts import Data, is_image
 
 __all__ = ["draw_preview"]
 

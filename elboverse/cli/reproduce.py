@@ -21,6 +21,7 @@ from elboverse.errors import AnalysisError, ConfigError
 from elboverse.registry import FOUND_IN, Registry, discover, normalised
 from elboverse.reproduction import Checked, Experiment, departures, experiments, find_experiment, train_runs
 from elboverse.runfile import Run
+from elboverse.sweep import run_files
 
 __all__ = ["reproduce"]
 
@@ -38,7 +39,7 @@ _FIGURES: Final = (".png", ".pdf")
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="RUN.h5",
-    help="Take a finished run in place of training; may be given again.",
+    help="Take a finished run, or the folder of a sweep, in place of training; may be given again.",
 )
 @click.option("--quick", is_flag=True, help="Scale the experiment down to less than two minutes on two cores.")
 @click.option(
@@ -79,11 +80,15 @@ def reproduce(
     if finished and (overrides or overwrite):
         raise click.UsageError("--from takes runs as they are; leave out --set and --overwrite.")
     experiment = find_experiment(name, registry)
-    paths = finished or _trained(experiment, out, overrides, quick=quick, overwrite=overwrite, quiet=as_json)
+    given = tuple(file for path in finished for file in run_files(path))
+    if given:
+        folder, paths = out or (finished[0] if finished[0].is_dir() else finished[0].parent), given
+    else:
+        folder, paths = _trained(experiment, out, overrides, quick=quick, overwrite=overwrite, quiet=as_json)
     with ExitStack() as stack:
         runs = [stack.enter_context(Run.open(path)) for path in paths]
         checked = experiment.check(runs, quick=quick)
-        figures = _drawn(experiment, runs, runs[0].path.parent if out is None else out)
+        figures = _drawn(experiment, runs, folder)
         changed = departures(experiment.configs(), runs)
         if as_json:
             content = _as_json(experiment, runs, checked, changed, figures, quick=quick)
@@ -102,7 +107,7 @@ def _trained(
     quick: bool,
     overwrite: bool,
     quiet: bool,
-) -> tuple[Path, ...]:
+) -> tuple[Path, tuple[Path, ...]]:
     configs = experiment.configs(overrides, quick=quick)
     console = Console(quiet=quiet, highlight=False)
     minutes = "less than 2 minutes" if quick else _duration(experiment.expected.minutes)
@@ -113,7 +118,7 @@ def _trained(
     from elboverse.execution import default_folder  # torch is needed from here on
 
     folder = default_folder(configs[0]) if out is None else out
-    return tuple(train_runs(configs, folder, console, overwrite=overwrite))
+    return folder, tuple(train_runs(experiment.table(overrides, quick=quick), folder, console, overwrite=overwrite))
 
 
 def _drawn(experiment: Experiment, runs: Sequence[Run], folder: Path) -> list[Path]:

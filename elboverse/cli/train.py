@@ -205,5 +205,6 @@ def _summarise(run: Run, console: Console) -> None:
 
 def _summarise_sweep(runs: Sequence[Run], console: Console) -> None:
     analysis = "selection" if "stream" in runs[0].data else "compare"
-    command = shlex.join(["elboverse", "analyze", analysis, *(str(run.path) for run in runs)])
-    console.print(f"\nSaved {len(runs)} runs in {runs[0].path.parent.parent}. Next:\n  {command}", soft_wrap=True)
+    folder = runs[0].path.parent.parent
+    command = shlex.join(["elboverse", "analyze", analysis, str(folder)])
+    console.print(f"\nSaved {len(runs)} runs in {folder}. Next:\n  {command}", soft_wrap=True)

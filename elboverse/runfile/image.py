@@ -9,13 +9,15 @@ file or ends the process, whereas writing finished bytes fails as an ordinary `O
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 import h5py
 import numpy as np
 
+from elboverse.runfile import frames as run_frames
 from elboverse.runfile import schema
+from elboverse.runfile.frames import FrameHistory
 from elboverse.runfile.history import EvaluationHistory, History, Values
 
 
@@ -29,6 +31,7 @@ class Snapshot:
         units: units of the series that `schema` does not list.
         trajectory: the recorded steps.
         evaluations: by split.
+        frames: of an animation; none where it is empty.
         checkpoint: arrays by path.
         checkpoint_step: the step after which they were taken.
     """
@@ -38,6 +41,7 @@ class Snapshot:
     units: Mapping[str, str]
     trajectory: History
     evaluations: Mapping[str, EvaluationHistory]
+    frames: FrameHistory
     checkpoint: Mapping[str, Values]
     checkpoint_step: int
 
@@ -60,6 +64,8 @@ def build_image(snapshot: Snapshot) -> memoryview:
             group.attrs["points"] = evaluated.points
             _store_history(group, evaluated.history, units)
             _store_labelled(group, "epoch", evaluated.epoch.values, schema.RATIO)
+        if len(snapshot.frames):
+            _store_frames(file.create_group("frames"), snapshot.frames)
         checkpoint = file.create_group("checkpoint")
         checkpoint.attrs["step"] = snapshot.checkpoint_step
         for key, array in snapshot.checkpoint.items():
@@ -76,10 +82,19 @@ def _store_history(group: h5py.Group, history: History, units: Mapping[str, str]
         _store_labelled(group, name, column.values, units.get(name, schema.UNSTATED))
 
 
-def _store_labelled(group: h5py.Group, name: str, values: Values, unit: str) -> None:
+def _store_frames(group: h5py.Group, frames: FrameHistory) -> None:
+    _store_labelled(group, "step", frames.step.values, schema.RATIO)
+    _store_labelled(group, "data", frames.data, *run_frames.DATA)
+    for name, column in frames.series.items():
+        _store_labelled(group, name, column.values, *run_frames.SERIES[name])
+
+
+def _store_labelled(
+    group: h5py.Group, name: str, values: Values, unit: str, axes: Sequence[str] = ("step", "replica", "latent")
+) -> None:
     dataset = _store(group, name, values)
     _describe(dataset, "units", unit)
-    for dimension, label in zip(dataset.dims, ("step", "replica", "latent"), strict=False):
+    for dimension, label in zip(dataset.dims, axes, strict=False):
         dimension.label = label
 
 

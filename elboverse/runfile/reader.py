@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from elboverse.errors import AnalysisError, RunFileError, nearest
 from elboverse.runfile import documents, schema
+from elboverse.runfile.frames import Frames
 from elboverse.runfile.hdf5 import Container, Stored
 
 Values = NDArray[Any]
@@ -21,7 +22,7 @@ Values = NDArray[Any]
 _VALUES_AT_ONCE: Final = 1 << 22
 """How many values of a series are in memory while another is derived from it."""
 
-_FOLDERS: Final = ("documents", "trajectory", "evaluation", "checkpoint")
+_FOLDERS: Final = ("documents", "trajectory", "evaluation", "frames", "checkpoint")
 
 
 @attrs.frozen(eq=False)
@@ -109,6 +110,7 @@ class Run:
         dtype: type of the trajectories, ``"float32"`` or ``"float64"``.
         steps: the recorded steps, shape (T,).
         checkpoint_step: number of steps taken when the checkpoint was.
+        frames: of an animation; None if none were recorded.
 
     Example:
         >>> run = Run.open("runs/circle/run.h5")  # doctest: +SKIP
@@ -124,6 +126,7 @@ class Run:
         self.documents = documents.parsed(container.path, by_folder["documents"])
         self._read_trajectory(by_folder["trajectory"])
         self._read_evaluations(by_folder["evaluation"])
+        self._read_frames(by_folder["frames"])
         self._read_checkpoint(by_folder["checkpoint"])
 
     @classmethod
@@ -331,6 +334,12 @@ class Run:
             if epochs.shape != table.step.shape or bool(np.any(np.diff(epochs) < 0)):
                 raise epoch.fault("allowed is one epoch for each step, never falling")
             self._evaluations[split] = Evaluations(table, epochs, points)
+
+    def _read_frames(self, stored: dict[str, Stored]) -> None:
+        self.frames: Frames | None = None
+        if stored:
+            steps = _counts(_required(self.path, "/frames", stored, "step"))
+            self.frames = Frames.of(stored, steps, self.replicas, self.latent_dim)
 
     def _read_checkpoint(self, stored: dict[str, Stored]) -> None:
         self.checkpoint_step = self._container.integer("/checkpoint", "step")

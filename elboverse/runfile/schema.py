@@ -5,6 +5,7 @@
     /trajectory/step      recorded steps (T,), strictly increasing
     /trajectory/NAME      a series (T, R) or (T, R, H) in the run's floating-point type
     /evaluation/SPLIT     points; step (E,), epoch (E,), and series (E, R) or (E, R, H) in float64
+    /frames/…             of an animation, if any were asked for; see `frames`
     /checkpoint/…         step; arrays of any shape, by path
 
 Axes: T recorded steps, E evaluations, R replicas, H latents. Each dataset is chunked and has a checksum
@@ -38,6 +39,7 @@ DOCUMENTS: Final[Mapping[str, type]] = {"config": dict, "environment": dict, "co
 
 NAT: Final = "nat"
 RATIO: Final = "1"
+DATA_UNIT: Final = "data unit"
 LOG_VARIANCE: Final = "ln(data unit^2)"
 UNSTATED: Final = "unstated"
 

@@ -20,6 +20,7 @@ from elboverse import __version__
 from elboverse.errors import RunFileError
 from elboverse.runfile import documents as run_documents
 from elboverse.runfile import schema
+from elboverse.runfile.frames import SERIES, FrameHistory
 from elboverse.runfile.history import EvaluationHistory, History, Values
 from elboverse.runfile.image import Snapshot, build_image
 from elboverse.runfile.lock import WriterLock
@@ -95,6 +96,7 @@ class RunWriter:
             "trajectory", replicas, latent_dim, dtype, schema.TRAJECTORY_SCALARS, schema.TRAJECTORY_PER_LATENT
         )
         self._evaluations: dict[str, EvaluationHistory] = {}
+        self._frames = FrameHistory(replicas, latent_dim)
         self._minimum_interval = minimum_interval
         self._next_snapshot = time.monotonic() + minimum_interval
         self._temporary = self.path.with_name(f".{self.path.name}.tmp-{os.getpid()}")
@@ -202,13 +204,28 @@ class RunWriter:
         evaluated.epoch.append(np.array([epoch]))
         self._evaluations[split] = evaluated
 
+    def append_frame(self, step: int, data: Values, series: Mapping[str, Values]) -> None:
+        """Add one frame of an animation.
+
+        Args:
+            step: number of steps taken before it, above that of the last frame.
+            data: the points that are shown in data space, shape (R, Q, D), the same each time.
+            series: those of `frames.SERIES` by name, (R, M, H) or (R, Q, D).
+
+        Raises:
+            RunFileError: a series is missing or unknown, or a shape or number is wrong.
+        """
+        parts = {name: np.asarray(values)[None] for name, values in series.items()}
+        self._frames.append(np.array([step]), np.asarray(data), parts)
+
     def truncate(self, step: int, evaluation_step: int | None = None) -> None:
         """Drop what is to be recorded anew, to go on from a checkpoint.
 
         Args:
             step: rows of later steps are dropped.
-            evaluation_step: evaluations after more steps are dropped; `step` by default.
+            evaluation_step: evaluations and frames after more steps are dropped; `step` by default.
         """
+        self._frames.truncate(step if evaluation_step is None else evaluation_step)
         self._trajectory.truncate(step)
         for evaluated in self._evaluations.values():
             evaluated.truncate(step if evaluation_step is None else evaluation_step)
@@ -304,6 +321,7 @@ class RunWriter:
             units=self._units,
             trajectory=self._trajectory,
             evaluations=self._evaluations,
+            frames=self._frames,
             checkpoint=arrays,
             checkpoint_step=checkpoint_step,
         )
@@ -337,6 +355,9 @@ class RunWriter:
             evaluated.history.append(run.evaluation_steps(split), *_by_rank(values))
             evaluated.epoch.append(run.evaluation_epochs(split))
             self._evaluations[split] = evaluated
+        if run.frames is not None:
+            values = {name: run.frames.stored[name].read() for name in SERIES}
+            self._frames.append(run.frames.step, run.frames.stored["data"].read(), values)
 
 
 def _by_rank(series: Mapping[str, Values]) -> tuple[dict[str, Values], dict[str, Values]]:

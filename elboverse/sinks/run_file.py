@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from elboverse.errors import RunFileError
 from elboverse.runfile import RunWriter
-from elboverse.training.records import Evaluation, Record, Rows
+from elboverse.training.records import Evaluation, Frame, Record, Rows
 
 __all__ = ["RunFileSink"]
 
@@ -43,6 +43,8 @@ class RunFileSink:
             self._writer.append_evaluation(
                 record.split, record.step, record.epoch, record.points, record.scalars, record.per_latent
             )
+        elif isinstance(record, Frame):
+            self._writer.append_frame(record.step, record.data, record.series)
 
     @property
     def due(self) -> bool:

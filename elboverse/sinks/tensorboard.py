@@ -86,7 +86,7 @@ class TensorBoardSink:
             self._rows(record)
         elif isinstance(record, Evaluation):
             self._evaluation(record)
-        else:
+        elif isinstance(record, Pictures):
             self._pictures(record)
         self._flush()
 

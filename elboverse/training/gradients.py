@@ -277,8 +277,10 @@ class Gradients:
         """Return Σ difference² over everything that a log-variance with `ndim` axes does not have."""
         if ndim > self._lead:
             return difference.square().sum(tuple(range(self._lead, difference.ndim - 1)))
-        flat = difference.reshape(-1) if self._lead == 0 else difference.flatten(1)
-        return torch.dot(flat, flat) if self._lead == 0 else flat.square().sum(-1)
+        if self._lead:
+            return difference.square().sum(tuple(range(1, difference.ndim)))
+        flat = difference.reshape(-1)
+        return torch.dot(flat, flat)
 
     def _over(self, value: Tensor, ndim: int) -> Tensor:
         """Return a value of shape () or (D,) so that it broadcasts against a tensor with `ndim` axes, (*K, B, D)."""

@@ -17,8 +17,14 @@ from elboverse.training.step import SingleStep, Step, StepSettings
 
 __all__ = ["GroupedStep", "Grouping", "build_step", "measure_grouping"]
 
-TRIALS: Final = 3
-"""Timed steps per group size, after one that is not; the least counts, since a shared machine only ever adds."""
+SECONDS: Final = 3.0
+"""About how long the group size is looked for; the sizes 1 and 2 are tried however long they take."""
+
+TURNS: Final = 9
+"""How often each of the best sizes is timed, at most."""
+
+CONTENDERS: Final = 3
+"""How many sizes are timed in turns, beside one by one."""
 
 
 @attrs.frozen
@@ -49,8 +55,9 @@ def build_step(models: Sequence[Model], settings: StepSettings, size: int) -> St
 def measure_grouping(models: Sequence[Model], settings: StepSettings, x: Tensor, noise: Tensor | None) -> Grouping:
     """Return the group size with the least time per replica, found by trying steps on copies of the models.
 
-    One by one is among the sizes tried, so the choice is never slower than that; then 2, 4, 8, … and all at once.
-    Growing stops where a group twice the size takes longer per replica, as it does once it leaves the cache.
+    Each of 1, 2, 4, 8, … and all at once is timed once, and then the best of them in turns, so that a machine that is
+    busy for a while is busy for all of them. The least time of each counts, since other work only ever adds. One by one
+    takes part to the end, so the choice is never slower than that.
 
     Args:
         models: one per replica; left as they are.
@@ -58,20 +65,26 @@ def measure_grouping(models: Sequence[Model], settings: StepSettings, x: Tensor,
         x: a batch, shape (B, D).
         noise: its noise, (B, H) or (K, B, H), or None.
     """
-    best, least = 1, _seconds_per_replica(models[:1], settings, x, noise)
-    sizes = [*(size for size in (2**power for power in range(1, 20)) if size < len(models)), len(models)]
-    for size in sizes:
-        try:
-            seconds = _seconds_per_replica(models[:size], settings, x, noise)
-        except Exception as error:  # noqa: BLE001 - whatever torch raises where vmap has no rule, or memory ends
-            if size > sizes[0]:
-                break
-            return Grouping(1, " ".join(f"{type(error).__name__}: {error}".split())[:200])
-        if seconds < least:
-            best, least = size, seconds
-        elif seconds > 1.2 * least:
+    started = time.perf_counter()
+    seconds: dict[int, float] = {}
+    for size in [*(2**power for power in range(20) if 2**power < len(models)), len(models)]:
+        if size > 2 and time.perf_counter() - started > SECONDS / 2:
             break
-    return Grouping(best)
+        trial = _trial(models[:size], settings, x, noise)
+        if isinstance(trial, str):
+            if len(seconds) < 2:  # not even two of them
+                return Grouping(1, trial)
+            break
+        seconds[size] = trial()
+    best = sorted(seconds, key=lambda size: seconds[size])[:CONTENDERS]
+    trials = {size: _trial(models[:size], settings, x, noise) for size in sorted({1, *best})}
+    for _ in range(TURNS):
+        for size, trial in trials.items():
+            if not isinstance(trial, str):
+                seconds[size] = min(seconds[size], trial())
+        if time.perf_counter() - started > SECONDS:
+            break
+    return Grouping(min(trials, key=lambda size: seconds[size]))
 
 
 class GroupedStep(Step):
@@ -132,21 +145,33 @@ def _squeezed(step: Step, tensor: Tensor | None) -> Any:
     return tensor if tensor is None or not isinstance(step, SingleStep) else tensor[0]
 
 
-def _seconds_per_replica(models: Sequence[Model], settings: StepSettings, x: Tensor, noise: Tensor | None) -> float:
-    copies = [copy.deepcopy(model) for model in models]
-    step = _ungrouped(copies, settings)
-    if len(models) > 1:
-        x = x.expand(len(models), *x.shape).contiguous()
-        noise = noise if noise is None else noise.expand(len(models), *noise.shape).contiguous()
-    beta = torch.ones((), dtype=x.dtype, device=x.device)
-    durations = []
-    for _ in range(1 + TRIALS):
+def _trial(
+    models: Sequence[Model], settings: StepSettings, x: Tensor, noise: Tensor | None
+) -> Callable[[], float] | str:
+    """Return what does a step on copies of the models and returns its seconds per replica, or why there is none.
+
+    A first step, which compiles and reserves memory, has been done.
+    """
+    try:
+        step = _ungrouped([copy.deepcopy(model) for model in models], settings)
+        if len(models) > 1:
+            x = x.expand(len(models), *x.shape).contiguous()
+            noise = noise if noise is None else noise.expand(len(models), *noise.shape).contiguous()
+        beta = torch.ones((), dtype=x.dtype, device=x.device)
+        step(x, noise, beta)
+    except Exception as error:  # whatever torch raises where vmap has no rule, or memory ends
+        if len(models) == 1:
+            raise
+        return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+    def seconds_per_replica() -> float:
         _synchronise(x)
         started = time.perf_counter()
         step(x, noise, beta)
         _synchronise(x)
-        durations.append(time.perf_counter() - started)
-    return min(durations[1:]) / len(models)
+        return (time.perf_counter() - started) / len(models)
+
+    return seconds_per_replica
 
 
 def _synchronise(tensor: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -63,6 +64,7 @@ class Plan:
         turns: steps within a pass before which there is one too, ascending: where the regime of a stream changes.
         record_every: steps between two recorded rows.
         betas: the KL weight of every step, shape (T,).
+        frames: after how many steps a frame of an animation is taken, ascending.
     """
 
     total_steps: int
@@ -71,6 +73,7 @@ class Plan:
     record_every: int
     betas: npt.NDArray[np.float64]
     turns: tuple[int, ...] = ()
+    frames: tuple[int, ...] = ()
 
     def is_evaluation_due(self, done: int) -> bool:
         """Return whether there is an evaluation after `done` steps."""
@@ -82,6 +85,15 @@ class Plan:
         turns = (*self.turns, *(turn + self.steps_per_epoch for turn in self.turns[:1]))
         next_turns = [done - inside + turn for turn in turns if turn > inside][:1]
         return min(self.total_steps, (done // self.evaluate_every + 1) * self.evaluate_every, *next_turns)
+
+    def is_frame_due(self, done: int) -> bool:
+        """Return whether a frame is taken after `done` steps."""
+        return done in self.frames
+
+    def next_stop(self, done: int) -> int:
+        """Return the number of steps, more than `done`, after which an evaluation or a frame is due."""
+        later = bisect.bisect_right(self.frames, done)
+        return min(self.next_evaluation(done), *self.frames[later : later + 1], self.total_steps)
 
 
 class Loop:
@@ -97,6 +109,7 @@ class Loop:
         observers: what looks at the parameters at each evaluation.
         closed_form: the evaluator whose points give the closed-form variances before each evaluation, with the names
             of the variances; None where variances are learned.
+        camera: takes frames where the plan has any; None takes none.
         dimension: D.
         dtype: of the rows.
         device: where the rows are collected.
@@ -109,6 +122,7 @@ class Loop:
         batches: Source,
         observers: Sequence[Observer],
         closed_form: tuple[Evaluator, VarianceParameters] | None,
+        camera: Observer | None = None,
         *,
         dimension: int,
         dtype: torch.dtype,
@@ -120,11 +134,12 @@ class Loop:
         self._batches = batches
         self._observers = tuple(observers)
         self._closed_form = closed_form
+        self._camera = camera
         self._dimension = dimension
         self._dtype = dtype
         self._device = device
         self._stopping = False
-        self._evaluation_missing = True
+        self._look_missing = True
 
     def stop(self) -> None:
         """Ask the loop to end after the step that it is in; safe to call from a signal handler."""
@@ -142,7 +157,7 @@ class Loop:
     def load(self, state: Mapping[str, npt.NDArray[Any]], done: int) -> None:
         """Go on from a state that was saved after `done` steps.
 
-        An evaluation that belongs there is made again: it follows from the parameters, and changes nothing.
+        An evaluation or a frame that belongs there is made again: it follows from the parameters, and changes nothing.
 
         Args:
             state: of `state`.
@@ -153,7 +168,7 @@ class Loop:
         """
         self._step.load(state)
         self.done = done
-        self._evaluation_missing = self.plan.is_evaluation_due(done)
+        self._look_missing = self.plan.is_evaluation_due(done) or self.plan.is_frame_due(done)
 
     def rounds(self) -> Iterator[list[Record]]:
         """Train to the end of the plan, or until stopped, and yield what was recorded, a list per chunk of steps.
@@ -164,24 +179,24 @@ class Loop:
         Raises:
             NonFiniteError: a recorded or evaluated term is infinite or not a number.
         """
-        if self._evaluation_missing:
-            self._evaluation_missing = False
-            records, complaint = self._evaluate()
+        if self._look_missing:
+            self._look_missing = False
+            records, complaint = self._look()
             yield records
             if complaint is not None:
                 raise complaint
         while not self.finished and not self._stopping:
             records, complaint = self._chunk()
-            if complaint is None and self.plan.is_evaluation_due(self.done):
-                evaluations, complaint = self._evaluate()
-                records += evaluations
+            if complaint is None:
+                seen, complaint = self._look()
+                records += seen
             yield records
             if complaint is not None:
                 raise complaint
 
     def _chunk_end(self) -> int:
         chunk = self._batches.chunk
-        return min(self.plan.next_evaluation(self.done), (self.done // chunk + 1) * chunk)
+        return min(self.plan.next_stop(self.done), (self.done // chunk + 1) * chunk)
 
     def _chunk(self) -> tuple[list[Record], BaseException | None]:
         """Return the records of the next chunk, and what went wrong in it, if anything did."""
@@ -256,6 +271,20 @@ class Loop:
 
     def _of_replica(self, replica: int) -> str:
         return f" of replica {replica}" if self._step.replicas > 1 else ""
+
+    def _look(self) -> tuple[list[Record], BaseException | None]:
+        """Return the evaluations and the frame that are due now, and what went wrong, if anything did."""
+        records: list[Record] = []
+        if self.plan.is_evaluation_due(self.done):
+            records, complaint = self._evaluate()
+            if complaint is not None:
+                return [], complaint
+        if self._camera is not None and self.plan.is_frame_due(self.done):
+            try:
+                records.append(self._camera.evaluate(self._step, self.done, self.done // self.plan.steps_per_epoch))
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - as in a step
+                return records, error
+        return records, None
 
     def _evaluate(self) -> tuple[list[Record], BaseException | None]:
         """Return what all observers saw, and what went wrong, if anything did."""

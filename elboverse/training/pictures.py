@@ -12,15 +12,10 @@ from elboverse.seeding import generator
 from elboverse.training.records import Pictures
 from elboverse.training.step import Step
 
-__all__ = ["COUNT", "Painter", "is_image"]
+__all__ = ["COUNT", "Painter"]
 
 COUNT = 16
 """How many images are drawn of each kind."""
-
-
-def is_image(shape: tuple[int, ...]) -> bool:
-    """Return whether points of that shape are images: (height, width), or (1 or 3 channels, height, width)."""
-    return (len(shape) == 2 and min(shape) > 1) or (len(shape) == 3 and shape[0] in {1, 3})
 
 
 class Painter:
@@ -28,7 +23,7 @@ class Painter:
 
     Args:
         points: scaled points, shape (M, D) or (R, M, D).
-        shape: shape of one image; see `is_image`.
+        shape: shape of one image; see `contracts.is_image`.
         scaling: maps scaled points back to data units.
         latent_dim: H.
         seed: of the samples from the prior; they use the same latents every time.

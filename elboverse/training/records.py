@@ -1,4 +1,4 @@
-"""What training yields: rows of numbers per step, evaluations, and pictures. NumPy only."""
+"""What training yields: rows of numbers per step, evaluations, pictures, and frames. NumPy only."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ __all__ = [
     "LATENT_COLUMNS",
     "SCALAR_COLUMNS",
     "Evaluation",
+    "Frame",
     "Pictures",
     "Record",
     "Rows",
@@ -82,7 +83,23 @@ class Pictures:
     images: Mapping[str, Array]
 
 
-Record = Rows | Evaluation | Pictures
+@attrs.frozen(eq=False)
+class Frame:
+    """What latent space and data space look like after `step` updates, in float32.
+
+    Args:
+        step: number of updates done.
+        data: the points that are shown in data space, in data units, shape (R, Q, D); the same in every frame.
+        series: ``latent_mean`` and ``latent_variance`` of points, (R, M, H), of which the first Q are those of `data`;
+            ``reconstruction`` and ``sample_mean`` (of a sample from the prior), in data units, (R, Q, D).
+    """
+
+    step: int
+    data: Array
+    series: Mapping[str, Array]
+
+
+Record = Rows | Evaluation | Pictures | Frame
 
 
 def rows_from_columns(step: Array, beta: Array, columns: Array, dimension: int) -> Rows:

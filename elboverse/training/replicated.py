@@ -11,6 +11,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from elboverse.contracts import Model, SamplingFree
 from elboverse.training.adam import Adam
+from elboverse.training.features_first import features_first
 from elboverse.training.gradients import LOG_VAR_FLOOR, Functions
 from elboverse.training.step import (
     Rules,
@@ -39,7 +40,7 @@ class ReplicatedStep(Step):
         template = models[0]
         rules = Rules.of(template, settings)
         self._rules = rules
-        self._template = template
+        self._template = features_first(template)
         parameters, self._buffers = stack_module_state(cast(list[nn.Module], list(models)))
         self._parameters: dict[str, Tensor] = {
             name: value.detach().requires_grad_(name not in rules.set_directly) for name, value in parameters.items()

@@ -59,6 +59,12 @@ ANALYSES: tuple[Component, ...] = (
         "data, reconstructions and samples from the prior, in data units",
     ),
     Component(
+        "animate",
+        "elboverse.builtin.analyses.animate:AnimateOptions",
+        "elboverse.builtin.analyses.animate:build",
+        "latent space and data space through training, as a GIF or MP4, from recorded frames",
+    ),
+    Component(
         "variance",
         "elboverse.builtin.analyses.variance:VarianceOptions",
         "elboverse.builtin.analyses.variance:build",

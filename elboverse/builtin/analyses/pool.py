@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -129,5 +128,8 @@ class Pool:
 
 
 def _common(steps: Iterable[Array]) -> Array:
-    each: Sequence[Array] = list(steps)
-    return each[0] if len(each) == 1 else functools.reduce(np.intersect1d, each)
+    first, *others = steps
+    for other in others:
+        if not np.array_equal(first, other):
+            first = np.intersect1d(first, other, assume_unique=True)
+    return first

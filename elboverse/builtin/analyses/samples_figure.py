@@ -13,7 +13,7 @@ from elboverse.builtin.analyses import style
 from elboverse.builtin.analyses.reading import Array
 from elboverse.builtin.analyses.samples import Samples
 
-__all__ = ["draw"]
+__all__ = ["draw", "sheet"]
 
 _COLUMNS: Final = 12
 _ROWS: Final = 2
@@ -98,7 +98,7 @@ def _draw_images(found: Samples, source: str) -> Figure:
     low, high = float(found.data.min()), float(found.data.max())
     columns = min(_COLUMNS, len(found.data))
     rows = min(_ROWS, math.ceil(len(found.data) / columns))
-    pictures = [_sheet(points[: rows * columns], found, columns, low, high) for _, points in kinds]
+    pictures = [sheet(points[: rows * columns], found.image_shape or (), columns, low, high) for _, points in kinds]
     height, width = pictures[0].shape[:2]
     figure = style.new_figure(height=3 * (6.6 * height / width + 0.3))
     for axes, (title, _), picture in zip(figure.subplots(3, 1), kinds, pictures, strict=True):
@@ -108,17 +108,24 @@ def _draw_images(found: Samples, source: str) -> Figure:
     return figure
 
 
-def _sheet(points: Array, found: Samples, columns: int, low: float, high: float) -> Array:
-    """Return images side by side with a white line between, shape (height, width) or (height, width, 3)."""
-    shape = found.image_shape or ()
+def sheet(points: Array, shape: tuple[int, ...], columns: int, low: float, high: float) -> Array:
+    """Return images side by side with a white line between, shape (height, width) or (height, width, 3).
+
+    Args:
+        points: the images, (n, D).
+        shape: of one: (height, width) or (channels, height, width).
+        columns: how many stand side by side.
+        low: the value that is black.
+        high: the value that is white.
+    """
     images = np.clip((points - low) / max(high - low, np.finfo(float).tiny), 0, 1).reshape(-1, *shape)
     images = images[:, None] if len(shape) == 2 else images
     rows = math.ceil(len(images) / columns)
     padded = np.pad(images, ((0, rows * columns - len(images)), (0, 0), (0, 1), (0, 1)), constant_values=1.0)
     _, channels, height, width = padded.shape
-    sheet = padded.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
-    sheet = sheet.reshape(rows * height, columns * width, channels)[:-1, :-1]
-    return sheet[..., 0] if channels == 1 else sheet
+    joined = padded.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
+    joined = joined.reshape(rows * height, columns * width, channels)[:-1, :-1]
+    return joined[..., 0] if channels == 1 else joined
 
 
 def _draw_histograms(found: Samples, source: str) -> Figure:
