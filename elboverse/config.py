@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +23,12 @@ __all__ = [
     "SWEEP",
     "ExperimentConfig",
     "TrainingConfig",
+    "advising",
     "apply_override",
     "apply_sweep",
     "config_folder",
     "find_config",
+    "flattened",
     "from_table",
     "load",
     "named_configs",
@@ -147,12 +150,10 @@ def load(
     """
     given = dict(source) if isinstance(source, Mapping) else read_table(source)
     table = dict(given)
-    replaced = [apply_override(table, override) for override in overrides]
-    try:
+    for override in overrides:
+        apply_override(table, override)
+    with advising(given, table):
         return from_table(table, registry)
-    except ConfigError as error:
-        named = {path.removesuffix(".name") for path in replaced if path.endswith(".name")}
-        raise ConfigError([_with_advice(fault, given, table, named) for fault in error.faults]) from None
 
 
 def from_table(table: Mapping[str, Any], registry: Registry | None = None) -> ExperimentConfig:
@@ -178,6 +179,14 @@ def to_table(config: ExperimentConfig) -> dict[str, Any]:
     """Return the resolved config as plain dicts, lists and scalars; `from_table` reads it back."""
     table: dict[str, Any] = unstructure(config)
     return table
+
+
+def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the entries of nested tables by their path, as in ``training.epochs``."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def to_toml(config: ExperimentConfig) -> str:
@@ -277,6 +286,8 @@ def apply_sweep(table: dict[str, Any], setting: str) -> None:
     path, text = _split(setting, f"--sweep {setting}: give it as key.path=values, for example --sweep {example}")
     values = _toml_value(text)
     if not isinstance(values, list):
+        values = _toml_value(f"[{text}]")
+    if values is None:
         each = [part.strip() for part in text.split(",")]
         values = [part if value is None else value for part in each for value in (_toml_value(part),)]
     replace_value(table, (SWEEP, ".".join(path)), values)
@@ -317,14 +328,27 @@ def replace_value(table: dict[str, Any], path: Sequence[str], value: Any) -> Non
     inner[path[-1]] = value
 
 
-def _with_advice(fault: str, given: Mapping[str, Any], table: Mapping[str, Any], named: Iterable[str]) -> str:
-    """Return a fault; where it is an option that the config gave a component which an override replaced, what to do."""
+@contextmanager
+def advising(given: Mapping[str, Any], table: Mapping[str, Any]) -> Iterator[None]:
+    """Add what to do to the faults of a config: where another component was named, its old options are no longer known.
+
+    Args:
+        given: the raw config.
+        table: what overrides made of it.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError([_with_advice(fault, given, table) for fault in error.faults]) from None
+
+
+def _with_advice(fault: str, given: Mapping[str, Any], table: Mapping[str, Any]) -> str:
     where, _, what = fault.partition(": ")
     component, _, option = where.rpartition(".")
-    if component not in named or not what.startswith("unknown key") or option not in _below(given, component):
+    before, now = _below(given, component), _below(table, component)
+    if before.get("name") == now.get("name") or not what.startswith("unknown key") or option not in before:
         return fault
-    name = _below(table, component)["name"]
-    return f"{fault}; the config's own {component} has it: --set {component}={name} drops all options of that"
+    return f"{fault}; the config's own {component} has it: --set {component}={now['name']} drops all options of that"
 
 
 def _below(table: Mapping[str, Any], path: str) -> Mapping[str, Any]:

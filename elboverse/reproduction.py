@@ -11,8 +11,16 @@ import attrs
 from rich.console import Console
 
 from elboverse.analysing import analysed, numbers, takes_several
-from elboverse.builtin.analyses.reading import flattened
-from elboverse.config import ExperimentConfig, apply_override, from_table, named_configs, read_table, to_table
+from elboverse.config import (
+    ExperimentConfig,
+    advising,
+    apply_override,
+    flattened,
+    from_table,
+    named_configs,
+    read_table,
+    to_table,
+)
 from elboverse.contracts import Result
 from elboverse.errors import ConfigError, nearest
 from elboverse.expectations import Expectation, Expected, Limits, expected_file, load_expected
@@ -62,7 +70,10 @@ class Experiment:
             ConfigError: with every fault in it, or there is no scaled-down version.
         """
         table = self.table(overrides, quick=quick)
-        return list(expand(table, self.registry).values()) if is_sweep(table) else [from_table(table, self.registry)]
+        with advising(read_table(self.file), table):
+            if is_sweep(table):
+                return list(expand(table, self.registry).values())
+            return [from_table(table, self.registry)]
 
     def check(self, runs: Sequence[Run], *, quick: bool) -> list[Checked]:
         """Return what was measured of each number that is expected.
@@ -154,12 +165,9 @@ def train_runs(table: Mapping[str, Any], out: Path, console: Console | None, *, 
     from elboverse.execution import train  # torch, which finished runs do not need
 
     if is_sweep(table):
-        runs = train_sweep(table, out=out, overwrite=overwrite, console=console)
-    else:
-        runs = [train(table, out=out, overwrite=overwrite, console=console)]
-    for run in runs:
-        run.close()
-    return [run.path for run in runs]
+        return train_sweep(table, out=out, overwrite=overwrite, console=console)
+    with train(table, out=out, overwrite=overwrite, console=console) as run:
+        return [run.path]
 
 
 def departures(configs: Sequence[ExperimentConfig], runs: Sequence[Run]) -> dict[str, dict[str, list[Any]]]:

@@ -21,17 +21,27 @@ from typing import Any, Final
 import tomli_w
 from rich.console import Console
 
-from elboverse.config import SWEEP, ExperimentConfig, apply_override, from_table, read_table, replace_value
+from elboverse.config import (
+    SWEEP,
+    ExperimentConfig,
+    advising,
+    apply_override,
+    flattened,
+    from_table,
+    read_table,
+    replace_value,
+    to_table,
+)
 from elboverse.errors import ConfigError, Interrupted, NonFiniteError, RunFileError
 from elboverse.registry import Registry
-from elboverse.runfile import Run
+from elboverse.runfile import RUN_FILE, Run, WriterLock
 
 __all__ = ["SWEEP_FILE", "expand", "is_sweep", "resume_sweep", "train_sweep"]
 
 SWEEP_FILE: Final = "sweep.toml"
 
-MOST_RUNS: Final = 1000
-"""Far beyond any sweep that is trained one run after the other."""
+MOST_RUNS: Final = 200
+"""As many as an analysis can open together: systems allow a process 256 files or more."""
 
 
 def is_sweep(table: Mapping[str, Any]) -> bool:
@@ -62,7 +72,8 @@ def expand(table: Mapping[str, Any], registry: Registry | None = None) -> dict[s
         for key, value in zip(keys, values, strict=True):
             replace_value(single, key.split("."), value)
         try:
-            configs[name] = from_table(single, registry)
+            with advising(table, single):
+                configs[name] = from_table(single, registry)
         except ConfigError as error:
             raise ConfigError([f"{fault} (in the run {name})" for fault in error.faults]) from None
     return configs
@@ -75,15 +86,15 @@ def train_sweep(
     overwrite: bool = False,
     console: Console | None = None,
     announce: Callable[[str, ExperimentConfig], None] | None = None,
-) -> list[Run]:
-    """Train every run of a sweep, one after the other, and return them.
+) -> list[Path]:
+    """Train every run of a sweep, one after the other, and return their run files.
 
     A run whose numbers go wrong does not stop the others.
 
     Args:
         table: a raw config with a table ``sweep``.
         out: the sweep's folder; ``runs/<name>-<time>`` by default.
-        overwrite: replace what is there already.
+        overwrite: replace what is there already; run files that are replaced are deleted before the first run begins.
         console: where progress is shown; nowhere by default.
         announce: called with the name and the config of each run before it begins.
 
@@ -93,21 +104,24 @@ def train_sweep(
         NonFiniteError: of the runs that failed, after the others are done.
         Interrupted: SIGINT or SIGTERM came; what was done is saved.
     """
-    from elboverse.execution import RUN_FILE, default_folder, train  # torch, which listing a sweep does not need
+    from elboverse.execution import default_folder, train  # torch, which listing a sweep does not need
 
     configs = expand(table)
     folder = default_folder(next(iter(configs.values()))) if out is None else Path(out)
-    there = [name for name in (SWEEP_FILE, RUN_FILE) if (folder / name).exists()]
+    paths = {name: folder / name / RUN_FILE for name in configs}
+    there = [path for path in (folder / SWEEP_FILE, folder / RUN_FILE, *paths.values()) if path.exists()]
     if there and not overwrite:
-        raise RunFileError(
-            f"{folder / there[0]}: exists already; give --overwrite to replace it, or another folder with --out"
-        )
+        raise RunFileError(f"{there[0]}: exists already; give --overwrite to replace it, or another folder with --out")
+    for path in paths.values():
+        if path.exists():
+            _delete(path)
     _write(folder, table)
 
-    def start(name: str, config: ExperimentConfig) -> Run:
-        return train(config, out=folder / name, overwrite=overwrite, console=console)
+    def start(name: str, config: ExperimentConfig) -> None:
+        train(config, out=paths[name].parent, console=console).close()
 
-    return _each(folder, configs, start, announce)
+    _each(folder, configs, start, announce)
+    return list(paths.values())
 
 
 def resume_sweep(
@@ -116,8 +130,8 @@ def resume_sweep(
     overrides: Iterable[str] = (),
     console: Console | None = None,
     announce: Callable[[str, ExperimentConfig], None] | None = None,
-) -> list[Run]:
-    """Go on with a sweep: finish the runs that were interrupted, train those that had not begun, and return all.
+) -> list[Path]:
+    """Go on with a sweep: finish runs that were interrupted, train those that had not begun; return all run files.
 
     Args:
         folder: of the sweep.
@@ -126,26 +140,32 @@ def resume_sweep(
         announce: called with the name and the config of each run that is gone on with, before it.
 
     Raises:
-        As `train_sweep` and `execution.resume`.
+        As `train_sweep` and `execution.resume`, and
+        ConfigError: another setting was to be changed.
+        RunFileError: a run in that folder is not of this sweep.
     """
-    from elboverse.execution import RUN_FILE, resume, train  # torch, as above
+    from elboverse.execution import resume, train  # torch, as above
 
     folder = Path(folder)
-    table, overrides = read_table(folder / SWEEP_FILE), tuple(overrides)
-    for override in overrides:
-        apply_override(table, override)
-    configs = expand(table)
-
-    def go_on(name: str, config: ExperimentConfig) -> Run:
-        path = folder / name / RUN_FILE
-        if not path.exists():
-            return train(config, out=path.parent, console=console)
-        return resume(path, overrides=overrides, console=console)
-
+    table = read_table(folder / SWEEP_FILE)
+    extended = _extended(table, overrides)
+    configs = expand(extended)
     paths = {name: folder / name / RUN_FILE for name in configs}
-    unfinished = {name: config for name, config in configs.items() if not _is_finished(paths[name], config)}
+    epochs = {name: _epochs_so_far(paths[name], config) for name, config in configs.items() if paths[name].exists()}
+    if extended != table:
+        _write(folder, extended)  # so that an extension that is interrupted is gone on with like any other sweep
+
+    def go_on(name: str, config: ExperimentConfig) -> None:
+        if name not in epochs:
+            train(config, out=paths[name].parent, console=console).close()
+        elif epochs[name] < config.training.epochs:
+            resume(paths[name], overrides=[f"training.epochs={config.training.epochs}"], console=console).close()
+        else:
+            resume(paths[name], console=console).close()
+
+    unfinished = {name: config for name, config in configs.items() if not _is_done(paths[name], config)}
     _each(folder, unfinished, go_on, announce)
-    return [Run.open(path) for path in paths.values()]
+    return list(paths.values())
 
 
 def run_files(path: Path) -> list[Path]:
@@ -159,29 +179,64 @@ def run_files(path: Path) -> list[Path]:
     """
     if not (path / SWEEP_FILE).is_file():
         return [path]
-    return [path / name / "run.h5" for name in expand(read_table(path / SWEEP_FILE))]
+    return [path / name / RUN_FILE for name in expand(read_table(path / SWEEP_FILE))]
 
 
-def _is_finished(path: Path, config: ExperimentConfig) -> bool:
+def _extended(table: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return a sweep's raw config with what may be changed when it is resumed."""
+    from elboverse.execution import CHANGEABLE  # torch, as above
+
+    extended, swept = dict(table), _settings(table)
+    for override in overrides:
+        key = apply_override(extended, override)
+        if key not in CHANGEABLE:
+            raise ConfigError(
+                f"--set {override}: {key} cannot be changed when a sweep is resumed, only {', '.join(CHANGEABLE)}; "
+                "start another sweep to change it"
+            )
+        if key in swept:
+            raise ConfigError(f"--set {override}: {key} is what the sweep varies, so it cannot be changed")
+    return extended
+
+
+def _epochs_so_far(path: Path, config: ExperimentConfig) -> int:
+    """Return the length of a run that is there, once it has been checked to be of this sweep, and no longer."""
+    with Run.open(path) as run:
+        before, wanted = (flattened(to_table(one)) for one in (from_table(run.config), config))
+    epochs = before.pop("training.epochs", 0)
+    wanted.pop("training.epochs")
+    differing = sorted(key for key in {*before, *wanted} if before.get(key) != wanted.get(key))
+    if differing:
+        raise RunFileError(
+            f"{path}: is no run of this sweep, its {', '.join(differing)} differ{'s' if len(differing) == 1 else ''}; "
+            "move it away, or train the sweep anew with --overwrite"
+        )
+    if not isinstance(epochs, int) or epochs > config.training.epochs:
+        raise ConfigError(
+            f"training.epochs: {config.training.epochs} given, allowed is at least {epochs}, the length of {path}"
+        )
+    return epochs
+
+
+def _is_done(path: Path, config: ExperimentConfig) -> bool:
     if not path.exists():
         return False
     with Run.open(path) as run:
-        epochs = run.config.get("training", {}).get("epochs")
-        return run.status == "finished" and epochs == config.training.epochs
+        return run.status == "finished" and run.config["training"]["epochs"] == config.training.epochs
 
 
 def _each(
     folder: Path,
     configs: Mapping[str, ExperimentConfig],
-    start: Callable[[str, ExperimentConfig], Run],
+    start: Callable[[str, ExperimentConfig], None],
     announce: Callable[[str, ExperimentConfig], None] | None,
-) -> list[Run]:
-    runs, complaints = [], []
+) -> None:
+    complaints = []
     for name, config in configs.items():
         if announce is not None:
             announce(name, config)
         try:
-            runs.append(start(name, config))
+            start(name, config)
         except NonFiniteError as error:
             complaints.append(f"{name}: {error}")
         except Interrupted as error:
@@ -189,7 +244,17 @@ def _each(
             raise Interrupted(message, error.signal_number) from error
     if complaints:
         raise NonFiniteError("\n".join(complaints))
-    return runs
+
+
+def _delete(path: Path) -> None:
+    """Delete a run file, unless another trainer is at work on it."""
+    lock = WriterLock(path)
+    try:
+        path.unlink()
+    except OSError as error:
+        raise RunFileError(f"{path}: cannot be replaced: {error.strerror}") from error
+    finally:
+        lock.close()
 
 
 def _settings(table: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -76,7 +76,7 @@ def test_names_are_safe_for_folders() -> None:
         ({"model.latent_dime": [2]}, r"model\.latent_dime: unknown key.* \(in the run latent_dime=2\)"),
         (
             {"seed": list(range(40)), "training.epochs": list(range(1, 41))},
-            r"1,600 runs given, allowed are at most 1,000",
+            r"1,600 runs given, allowed are at most 200",
         ),
     ],
 )
@@ -92,6 +92,7 @@ def test_a_faulty_sweep_says_what_is_wrong(sweep: Any, message: str) -> None:
         ("model.latent_dim=1,2", [1, 2]),
         ("model.latent_dim=1", [1]),
         ("dataset=pca, circle", ["pca", "circle"]),
+        ("model.network.hidden=[5, 5],[6]", [[5, 5], [6]]),
     ],
 )
 def test_values_on_the_command_line_may_be_a_list_or_bare(setting: str, values: list[Any]) -> None:
@@ -107,10 +108,10 @@ def test_one_run_is_never_made_of_a_sweep() -> None:
 
 
 def test_each_run_is_the_one_that_its_config_alone_gives(tmp_path: Path) -> None:
-    runs = train_sweep(table(), out=tmp_path / "sweep")
-    assert [run.path.parent.name for run in runs] == ["latent_dim=1", "latent_dim=2"]
-    for run, config in zip(runs, expand(table()).values(), strict=True):
-        assert_same_run(run.path, train(config, out=tmp_path / run.path.parent.name).path)
+    paths = train_sweep(table(), out=tmp_path / "sweep")
+    assert [path.parent.name for path in paths] == ["latent_dim=1", "latent_dim=2"]
+    for path, config in zip(paths, expand(table()).values(), strict=True):
+        assert_same_run(path, train(config, out=tmp_path / path.parent.name).path)
     assert read_table(tmp_path / "sweep" / SWEEP_FILE) == table()
 
 
@@ -130,7 +131,7 @@ def test_an_interrupted_sweep_goes_on_bitwise(tmp_path: Path, stop: int) -> None
     resumed = resume_sweep(tmp_path / "pieces")
     assert len(resumed) == 3
     for one, other in zip(resumed, whole, strict=True):
-        assert_same_run(one.path, other.path)
+        assert_same_run(one, other)
 
 
 def _interrupted(config: dict[str, Any], out: Path, number: int, update: int, arm: Any) -> None:
@@ -151,13 +152,77 @@ def _interrupted(config: dict[str, Any], out: Path, number: int, update: int, ar
         stopping.__exit__(None, None, None)
 
 
-def test_a_finished_sweep_is_left_alone_and_an_extended_one_trains_every_run(tmp_path: Path) -> None:
+def test_a_finished_sweep_is_left_alone(tmp_path: Path) -> None:
     train_sweep(table(), out=tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("run.h5")}
-    resume_sweep(tmp_path)
+    assert resume_sweep(tmp_path) == sorted(before)
     assert {path: path.read_bytes() for path in tmp_path.rglob("run.h5")} == before
-    extended = resume_sweep(tmp_path, overrides=["training.epochs=5"])
-    assert [run.checkpoint_step for run in extended] == [10, 10]
+
+
+def lengths(folder: Path) -> list[int]:
+    return [Run.open(path).checkpoint_step for path in sorted(folder.rglob("run.h5"))]
+
+
+def test_an_extended_sweep_trains_every_run_and_stays_extended(tmp_path: Path) -> None:
+    train_sweep(table(), out=tmp_path)
+    resume_sweep(tmp_path, overrides=["training.epochs=5"])
+    assert lengths(tmp_path) == [10, 10]
+    resume_sweep(tmp_path)
+    assert lengths(tmp_path) == [10, 10]
+
+
+def test_an_extension_that_is_interrupted_goes_on_like_any_sweep(tmp_path: Path) -> None:
+    whole = train_sweep(table(epochs=5), out=tmp_path / "whole")
+    pieces = tmp_path / "pieces"
+    train_sweep(table(), out=pieces)
+    with after_update(8, terminate), pytest.raises(Interrupted):
+        resume_sweep(pieces, overrides=["training.epochs=5"])
+    assert lengths(pieces) == [8, 6]
+    for one, other in zip(resume_sweep(pieces), whole, strict=True):
+        assert_same_run(one, other)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=5", r"--set seed=5: seed cannot be changed when a sweep is resumed, only training\.epochs"),
+        ("training.learning_rate=0.5", "cannot be changed when a sweep is resumed"),
+        ("training.epochs=2", "training.epochs: 2 given, allowed is at least 3, the length of"),
+    ],
+)
+def test_nothing_else_of_a_sweep_is_changed(tmp_path: Path, override: str, message: str) -> None:
+    train_sweep(table(), out=tmp_path)
+    before = (tmp_path / SWEEP_FILE).read_bytes()
+    with pytest.raises(ConfigError, match=message):
+        resume_sweep(tmp_path, overrides=[override])
+    assert (tmp_path / SWEEP_FILE).read_bytes() == before
+
+
+def test_what_a_sweep_varies_is_not_extended(tmp_path: Path) -> None:
+    train_sweep(table({"training.epochs": [1, 2]}), out=tmp_path)
+    with pytest.raises(ConfigError, match=r"training\.epochs is what the sweep varies"):
+        resume_sweep(tmp_path, overrides=["training.epochs=5"])
+
+
+def test_runs_of_an_overwritten_sweep_are_never_taken_for_new_ones(tmp_path: Path) -> None:
+    train_sweep(table(), out=tmp_path)
+    with after_update(3, terminate), pytest.raises(Interrupted):
+        train_sweep(table(learning_rate=0.05), out=tmp_path, overwrite=True)
+    assert not (tmp_path / "latent_dim=2" / "run.h5").exists()
+    for path in resume_sweep(tmp_path):
+        assert Run.open(path).config["training"]["learning_rate"] == 0.05
+
+
+def test_a_strangers_run_in_a_sweeps_folder_is_refused(tmp_path: Path) -> None:
+    stranger = train(expand(table(learning_rate=0.5))["latent_dim=2"], out=tmp_path / "latent_dim=2").path
+    with pytest.raises(RunFileError, match=r"latent_dim=2/run\.h5: exists already"):
+        train_sweep(table(), out=tmp_path)
+    assert not (tmp_path / SWEEP_FILE).exists()
+    content = stranger.read_bytes()
+    train_sweep(table(), out=tmp_path, overwrite=True)
+    stranger.write_bytes(content)
+    with pytest.raises(RunFileError, match=r"is no run of this sweep, its training\.learning_rate differs"):
+        resume_sweep(tmp_path)
 
 
 def test_a_run_whose_numbers_go_wrong_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -186,6 +251,21 @@ def test_the_command_trains_and_resumes_a_sweep(tmp_path: Path, capsys: pytest.C
     assert "2 runs, in nats per point" in capsys.readouterr().out
     main(["train", "--resume", str(out), "--set", "training.epochs=3"])
     assert Run.open(out / "latent_dim=2" / "run.h5").checkpoint_step == 6
+
+
+@pytest.mark.parametrize("command", [["train"], ["config", "check"]])
+def test_options_that_another_component_lacks_come_with_advice(
+    capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*command, "circle", "--set", "model.name=linear-vae"])
+    assert "--set model=linear-vae drops all options of that" in capsys.readouterr().err
+
+
+def test_an_earlier_run_is_not_repeated_as_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--like", str(tmp_path / "run.h5"), "--sweep", "seed=1,2"])
+    assert "--like repeats one run" in capsys.readouterr().err
 
 
 def test_a_sweep_is_checked_and_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from elboverse.config import (
     DEFAULT,
     SWEEP,
     ExperimentConfig,
+    advising,
     apply_override,
     from_table,
     named_configs,
@@ -53,11 +54,13 @@ def check(source: str, overrides: tuple[str, ...]) -> None:
 
 def _configs(source: str, overrides: tuple[str, ...]) -> dict[str, ExperimentConfig]:
     """Return the config of each run that CONFIG describes, by name; a single run has none."""
-    table = read_table(source)
+    given = read_table(source)
+    table = dict(given)
     for override in overrides:
         apply_override(table, override)
-    if SWEEP not in table:
-        return {"": from_table(table)}
-    from elboverse.sweep import expand  # torch
+    with advising(given, table):
+        if SWEEP not in table:
+            return {"": from_table(table)}
+        from elboverse.sweep import expand  # NumPy and h5py, which listing configs does not need
 
-    return expand(table)
+        return expand(table)

@@ -13,8 +13,9 @@ import numpy as np
 from rich.console import Console
 
 from elboverse import identities
-from elboverse.config import SWEEP, apply_override, apply_sweep, from_table, read_table
+from elboverse.config import advising, apply_override, apply_sweep, from_table, read_table
 from elboverse.runfile import Run
+from elboverse.sweep import SWEEP_FILE, is_sweep, resume_sweep, train_sweep
 
 if TYPE_CHECKING:
     from elboverse.config import ExperimentConfig
@@ -89,7 +90,6 @@ def train(
         if config is not None or out is not None or like is not None or overwrite or copies:
             raise click.UsageError("--resume takes the run's own config and folder; only --set training.epochs=N fits.")
         from elboverse.execution import resume  # torch is needed from here on
-        from elboverse.sweep import SWEEP_FILE, resume_sweep
 
         if (resumed / SWEEP_FILE).is_file():
             announce = _announcer(console)
@@ -98,21 +98,25 @@ def train(
         console.print(f"Resuming {resumed}", soft_wrap=True)
         _summarise(resume(resumed, overrides=overrides, console=console), console)
         return
+    if like is not None and swept:
+        raise click.UsageError("--like repeats one run; leave out --sweep, or give it with a CONFIG.")
     if like is not None and config is not None:
         raise click.UsageError("--like takes the config of an earlier run; give it or CONFIG, not both.")
     earlier = None if like is None else _opened(like)
-    table = dict(earlier.config) if earlier is not None else read_table(config)
+    given = dict(earlier.config) if earlier is not None else read_table(config)
+    table = dict(given)
     for override in (*overrides, *_copies(replicas, seeds)):
         apply_override(table, override)
     for setting in swept:
         apply_sweep(table, setting)
-    if SWEEP in table:
-        from elboverse.sweep import train_sweep  # torch is needed from here on
-
+    if is_sweep(table):
         announce = _announcer(console)
-        _summarise_sweep(train_sweep(table, out=out, overwrite=overwrite, console=console, announce=announce), console)
+        with advising(given, table):
+            paths = train_sweep(table, out=out, overwrite=overwrite, console=console, announce=announce)
+        _summarise_sweep(paths, console)
         return
-    resolved = from_table(table)
+    with advising(given, table):
+        resolved = from_table(table)
     console.print(_headline(resolved), soft_wrap=True)
 
     from elboverse.execution import train as train_config  # torch is needed from here on
@@ -203,8 +207,9 @@ def _summarise(run: Run, console: Console) -> None:
     console.print(f"\nSaved {run.path}. Next:\n  {command}", soft_wrap=True)
 
 
-def _summarise_sweep(runs: Sequence[Run], console: Console) -> None:
-    analysis = "selection" if "stream" in runs[0].data else "compare"
-    folder = runs[0].path.parent.parent
+def _summarise_sweep(paths: Sequence[Path], console: Console) -> None:
+    with Run.open(paths[0]) as run:
+        analysis = "selection" if "stream" in run.data else "compare"
+    folder = paths[0].parent.parent
     command = shlex.join(["elboverse", "analyze", analysis, str(folder)])
-    console.print(f"\nSaved {len(runs)} runs in {folder}. Next:\n  {command}", soft_wrap=True)
+    console.print(f"\nSaved {len(paths)} runs in {folder}. Next:\n  {command}", soft_wrap=True)

@@ -12,7 +12,8 @@ import numpy as np
 from elboverse import identities
 from elboverse.builtin.analyses.curves import moving_average, quartiles
 from elboverse.builtin.analyses.final_latents import final_latents
-from elboverse.builtin.analyses.reading import Array, Reading, ReplicaOptions, flattened, labels_of, plural
+from elboverse.builtin.analyses.reading import Array, Reading, ReplicaOptions, labels_of, plural
+from elboverse.config import flattened
 from elboverse.contracts import Result, Table
 from elboverse.errors import AnalysisError
 from elboverse.structuring import in_range

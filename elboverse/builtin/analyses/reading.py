@@ -15,7 +15,7 @@ from elboverse.errors import AnalysisError
 from elboverse.runfile import Run
 from elboverse.structuring import in_range
 
-__all__ = ["Array", "Reading", "ReplicaOptions", "at", "flattened", "labels_of", "listed", "plural"]
+__all__ = ["Array", "Reading", "ReplicaOptions", "at", "labels_of", "listed", "plural"]
 
 Array = npt.NDArray[Any]
 
@@ -144,14 +144,6 @@ def listed(items: Iterable[Any]) -> str:
     """Return items as in ``0, 3 and 7``."""
     words = [str(item) for item in items]
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
-
-
-def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the entries of nested tables by their path, as in ``training.epochs``."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def labels_of(paths: Sequence[Path]) -> list[str]:
