@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,22 @@ from elboverse.config import (
     to_table,
 )
 from elboverse.contracts import Result
-from elboverse.errors import ConfigError, nearest
+from elboverse.errors import AnalysisError, ConfigError, nearest
 from elboverse.expectations import Expectation, Expected, Limits, expected_file, load_expected
 from elboverse.registry import Registry
 from elboverse.runfile import Run
 from elboverse.structuring import build_converter, structure
 from elboverse.sweep import expand, is_sweep, train_sweep
 
-__all__ = ["Checked", "Experiment", "departures", "experiments", "find_experiment", "train_runs"]
+__all__ = [
+    "Checked",
+    "Experiment",
+    "departures",
+    "experiments",
+    "find_experiment",
+    "require_same_experiment",
+    "train_runs",
+]
 
 _FOLDER = "paper/"
 
@@ -150,7 +158,14 @@ def find_experiment(name: str, registry: Registry) -> Experiment:
     return Experiment(path.stem, path, load_expected(expected, registry), registry)
 
 
-def train_runs(table: Mapping[str, Any], out: Path, console: Console | None, *, overwrite: bool) -> list[Path]:
+def train_runs(
+    table: Mapping[str, Any],
+    out: Path,
+    console: Console | None,
+    *,
+    overwrite: bool,
+    announce: Callable[[str, ExperimentConfig], None] | None = None,
+) -> list[Path]:
     """Train the runs of an experiment into a folder and return their files.
 
     Args:
@@ -158,6 +173,7 @@ def train_runs(table: Mapping[str, Any], out: Path, console: Console | None, *, 
         out: the folder.
         console: where progress is shown; nowhere if None.
         overwrite: whether to replace what is there.
+        announce: called with the name and the config of each run of a sweep, before it.
 
     Raises:
         ElboverseError: as `execution.train` does.
@@ -165,9 +181,32 @@ def train_runs(table: Mapping[str, Any], out: Path, console: Console | None, *, 
     from elboverse.execution import train  # torch, which finished runs do not need
 
     if is_sweep(table):
-        return train_sweep(table, out=out, overwrite=overwrite, console=console)
+        return train_sweep(table, out=out, overwrite=overwrite, console=console, announce=announce)
     with train(table, out=out, overwrite=overwrite, console=console) as run:
         return [run.path]
+
+
+def require_same_experiment(experiment: Experiment, runs: Sequence[Run]) -> None:
+    """Check that finished runs are of the models and data of an experiment, and as many.
+
+    Raises:
+        AnalysisError: they are not.
+    """
+    configs = experiment.configs()
+    for part in ("model", "dataset"):
+        meant = {str(to_table(config)[part]["name"]) for config in configs}
+        for run in runs:
+            found = run.config.get(part)
+            name = found.get("name") if isinstance(found, Mapping) else None
+            if name is not None and name not in meant:
+                raise AnalysisError(
+                    f"{run.path}: has the {part} {name!r}, where {experiment.name} has {' or '.join(sorted(meant))}; "
+                    "give runs of this experiment"
+                )
+    if len(configs) > 1 and len(runs) != len(configs):
+        raise AnalysisError(
+            f"{experiment.name}: has {len(configs)} runs, {len(runs)} given; give the sweep's folder, or all of them"
+        )
 
 
 def departures(configs: Sequence[ExperimentConfig], runs: Sequence[Run]) -> dict[str, dict[str, list[Any]]]:

@@ -32,11 +32,11 @@ from elboverse.config import (
     replace_value,
     to_table,
 )
-from elboverse.errors import ConfigError, Interrupted, NonFiniteError, RunFileError
+from elboverse.errors import ConfigError, ElboverseError, Interrupted, NonFiniteError, RunFileError
 from elboverse.registry import Registry
 from elboverse.runfile import RUN_FILE, Run, WriterLock
 
-__all__ = ["SWEEP_FILE", "expand", "is_sweep", "resume_sweep", "train_sweep"]
+__all__ = ["SWEEP_FILE", "expand", "is_sweep", "refuse_both", "resume_sweep", "train_sweep"]
 
 SWEEP_FILE: Final = "sweep.toml"
 
@@ -47,6 +47,21 @@ MOST_RUNS: Final = 200
 def is_sweep(table: Mapping[str, Any]) -> bool:
     """Return whether a raw config describes several runs."""
     return SWEEP in table
+
+
+def refuse_both(table: Mapping[str, Any], overridden: Iterable[str]) -> None:
+    """Check that no setting is both given one value and swept over.
+
+    Args:
+        table: a raw config with a table ``sweep``.
+        overridden: the key paths that were given a value beside it.
+
+    Raises:
+        ConfigError: one is.
+    """
+    both = sorted(set(overridden) & set(_settings(table)))
+    if both:
+        raise ConfigError(f"{both[0]}: given one value and swept over as well; leave one of them out")
 
 
 def expand(table: Mapping[str, Any], registry: Registry | None = None) -> dict[str, ExperimentConfig]:
@@ -120,7 +135,12 @@ def train_sweep(
     def start(name: str, config: ExperimentConfig) -> None:
         train(config, out=paths[name].parent, console=console).close()
 
-    _each(folder, configs, start, announce)
+    try:
+        _each(folder, configs, start, announce)
+    except ElboverseError:
+        if not any(path.exists() for path in paths.values()):  # nothing began, so nothing is there to go on with
+            (folder / SWEEP_FILE).unlink(missing_ok=True)
+        raise
     return list(paths.values())
 
 

@@ -406,5 +406,5 @@ def test_the_note_on_what_is_outside_the_frame_covers_no_curve(settled: float, w
     axes = Figure().subplots()
     bounds_figure._frame(axes, [(steps, values)], 50.0)
     [note] = axes.texts
-    assert note.get_text() == "starts outside the frame, at −5,000"
+    assert note.get_text() == "ELBO starts outside the frame, at −5,000"
     assert note.get_verticalalignment() == where

@@ -264,3 +264,10 @@ def test_an_absurd_size_of_a_model_is_refused_before_memory_is_asked_for(
         main(["config", "show", "--set", where])
     assert ended.value.code == 1
     assert "allowed is a number ≥ 1 and ≤ 1e+06" in capsys.readouterr().err
+
+
+def test_a_mistyped_command_is_told_with_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["trian"])
+    assert ended.value.code == 2
+    assert "no command 'trian' (did you mean 'train'?); there is analyze, config" in capsys.readouterr().err

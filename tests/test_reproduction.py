@@ -120,7 +120,10 @@ def test_the_scaled_down_experiment_says_so_and_has_its_own_settings_and_limits(
 
 def test_finished_runs_are_judged_without_training(reproduce: Callable[..., Ran], tmp_path: Path) -> None:
     config = experiment(tmp_path, "at_most = 100.0")
-    runs = [write_run(tmp_path / name / "run.h5", elbo=elbo) for name, elbo in (("a", -50.0), ("b", 150.0))]
+    runs = [
+        write_run(tmp_path / name / "run.h5", elbo=elbo, model="linear-vae")
+        for name, elbo in (("a", -50.0), ("b", 150.0))
+    ]
     before = [path.read_bytes() for path in runs]
     ran = reproduce(config, "--from", runs[0], "--from", runs[1], "--json")
     assert ran.code == 3
@@ -130,7 +133,7 @@ def test_finished_runs_are_judged_without_training(reproduce: Callable[..., Ran]
     (row,) = content["expectations"]
     assert row["measured"][0] == pytest.approx(150.0, abs=5.0)
     assert (row["lower"], row["upper"], row["passed"], content["passed"]) == (None, 100.0, False, False)
-    assert content["departures"]["model.name"] == {"experiment": ["linear-vae"], "runs": ["vae-1"]}
+    assert content["departures"]["model.latent_dim"] == {"experiment": [2], "runs": [4]}
     assert [path.read_bytes() for path in runs] == before
 
 
@@ -149,7 +152,7 @@ tolerance = 0
 """
     config = experiment(tmp_path, "at_most = 100.0", more)
     runs = [
-        write_run(tmp_path / name / "run.h5", latent_dim=9, active=active, replicas=replicas)
+        write_run(tmp_path / name / "run.h5", latent_dim=9, active=active, replicas=replicas, model="linear-vae")
         for name, active, replicas in (("a", 3, 2), ("b", 2, 1))
     ]
     ran = reproduce(config, "--from", runs[0], "--from", runs[1], "--json")
@@ -171,7 +174,7 @@ source = "one point has none"
 at_least = -1e300
 """
     config = experiment(tmp_path, "at_most = 100.0", more)
-    ran = reproduce(config, "--from", write_run(tmp_path / "run.h5", points=1))
+    ran = reproduce(config, "--from", write_run(tmp_path / "run.h5", points=1, model="linear-vae"))
     assert ran.code == 3
     assert re.search(r"a standard error +≥ -1e\+300 +not finite in 1 of 1 +FAIL", ran.out)
 
@@ -272,3 +275,31 @@ def test_an_experiment_may_be_a_sweep(reproduce: Callable[..., Ran], tmp_path: P
     assert (tmp_path / "out" / "mine.png").is_file()
     again = reproduce(config, "--from", tmp_path / "out", "--json")
     assert again.json["expectations"] == ran.json["expectations"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('name = "linear-vae"', 'name = "vae-1"'), "has the model 'vae-1', where mine has linear-vae"),
+        (('name = "pca"', 'name = "pca-ring"'), "has the dataset 'pca-ring', where mine has pca"),
+    ],
+)
+def test_runs_of_another_experiment_are_refused(
+    reproduce: Callable[..., Ran], tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    config = experiment(other, "at_most = 100.0")
+    config.write_text(config.read_text(encoding="utf-8").replace(*change), encoding="utf-8")
+    assert reproduce(config, "--out", other / "out").code == 0
+    ran = reproduce(experiment(tmp_path, "at_most = 100.0"), "--from", other / "out")
+    assert ran.code == 1
+    assert message in ran.err
+
+
+def test_limits_that_are_wider_for_the_scaled_down_experiment_say_so(
+    reproduce: Callable[..., Ran], tmp_path: Path
+) -> None:
+    config = experiment(tmp_path, "at_most = 100.0\nquick = { at_most = 200.0 }")
+    assert "an equation that is known; wider, scaled down" in reproduce(config, "--quick", "--out", tmp_path / "q").out
+    assert "wider, scaled down" not in reproduce(config, "--out", tmp_path / "whole").out

@@ -262,6 +262,20 @@ def test_options_that_another_component_lacks_come_with_advice(
     assert "--set model=linear-vae drops all options of that" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("given", [["--set", "model.latent_dim=8"], ["--seeds", "0..3", "--sweep", "seed=1,2"]])
+def test_a_setting_is_not_given_and_swept_over_at_once(capsys: pytest.CaptureFixture[str], given: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "linear-pca", "--sweep", "model.latent_dim=1,2", *given])
+    assert "given one value and swept over as well" in capsys.readouterr().err
+
+
+def test_a_sweep_that_cannot_begin_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="batch_size"):
+        train_sweep(table(batch_size=1000), out=tmp_path)
+    assert not (tmp_path / SWEEP_FILE).exists()
+    train_sweep(table(), out=tmp_path)
+
+
 def test_an_earlier_run_is_not_repeated_as_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["train", "--like", str(tmp_path / "run.h5"), "--sweep", "seed=1,2"])

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import click
 
 from elboverse import __version__
-from elboverse.errors import ElboverseError, Interrupted, out_of_memory
+from elboverse.errors import ElboverseError, Interrupted, nearest, out_of_memory
 
 __all__ = ["cli", "main"]
 
@@ -43,6 +43,15 @@ class LazyGroup(click.Group):
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments begin with; where there is none, say which is nearest."""
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            hint = nearest(args[0], COMMANDS)
+            ctx.fail(f"no command {args[0]!r}{f' ({hint})' if hint else ''}; there is {', '.join(sorted(COMMANDS))}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """Write the list of commands without importing them."""

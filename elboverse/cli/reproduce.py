@@ -19,7 +19,15 @@ from elboverse.config import read_table
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError, ConfigError
 from elboverse.registry import FOUND_IN, Registry, discover, normalised
-from elboverse.reproduction import Checked, Experiment, departures, experiments, find_experiment, train_runs
+from elboverse.reproduction import (
+    Checked,
+    Experiment,
+    departures,
+    experiments,
+    find_experiment,
+    require_same_experiment,
+    train_runs,
+)
 from elboverse.runfile import Run
 from elboverse.sweep import run_files
 
@@ -87,6 +95,8 @@ def reproduce(
         folder, paths = _trained(experiment, out, overrides, quick=quick, overwrite=overwrite, quiet=as_json)
     with ExitStack() as stack:
         runs = [stack.enter_context(Run.open(path)) for path in paths]
+        if given:
+            require_same_experiment(experiment, runs)
         checked = experiment.check(runs, quick=quick)
         figures = _drawn(experiment, runs, folder)
         changed = departures(experiment.configs(), runs)
@@ -118,7 +128,12 @@ def _trained(
     from elboverse.execution import default_folder  # torch is needed from here on
 
     folder = default_folder(configs[0]) if out is None else out
-    return folder, tuple(train_runs(experiment.table(overrides, quick=quick), folder, console, overwrite=overwrite))
+    table = experiment.table(overrides, quick=quick)
+
+    def announce(name: str, _config: object) -> None:
+        console.print(f"\n{name}", soft_wrap=True)
+
+    return folder, tuple(train_runs(table, folder, console, overwrite=overwrite, announce=announce))
 
 
 def _drawn(experiment: Experiment, runs: Sequence[Run], folder: Path) -> list[Path]:
@@ -170,12 +185,16 @@ def _table(
                 str(row.limits),
                 _range(row.measured),
                 "PASS" if row.is_met else "FAIL",
-                row.expectation.source,
+                f"{row.expectation.source}; wider, scaled down" if _is_wider(row) else row.expectation.source,
             )
             for row in checked
         ],
         notes=notes,
     )
+
+
+def _is_wider(row: Checked) -> bool:
+    return row.limits is not row.expectation
 
 
 def _as_json(

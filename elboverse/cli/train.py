@@ -15,7 +15,7 @@ from rich.console import Console
 from elboverse import identities
 from elboverse.config import advising, apply_override, apply_sweep, from_table, read_table
 from elboverse.runfile import Run
-from elboverse.sweep import SWEEP_FILE, is_sweep, resume_sweep, train_sweep
+from elboverse.sweep import SWEEP_FILE, is_sweep, refuse_both, resume_sweep, train_sweep
 
 if TYPE_CHECKING:
     from elboverse.config import ExperimentConfig
@@ -105,11 +105,11 @@ def train(
     earlier = None if like is None else _opened(like)
     given = dict(earlier.config) if earlier is not None else read_table(config)
     table = dict(given)
-    for override in (*overrides, *_copies(replicas, seeds)):
-        apply_override(table, override)
+    overridden = [apply_override(table, override) for override in (*overrides, *_copies(replicas, seeds))]
     for setting in swept:
         apply_sweep(table, setting)
     if is_sweep(table):
+        refuse_both(table, overridden)
         announce = _announcer(console)
         with advising(given, table):
             paths = train_sweep(table, out=out, overwrite=overwrite, console=console, announce=announce)

@@ -61,7 +61,7 @@ class ProgressSink:
             self._text = _describe(record)
             self._try_to_show()
         elif isinstance(record, Evaluation) and record.split == "held_out":
-            self._held_out = f"held-out {np.median(record.scalars['elbo']):.3f} (epoch {record.epoch})"
+            self._held_out = f"held-out {np.median(record.scalars['elbo']):.3f} (step {record.step:,})"
             self._try_to_show()
 
     def close(self) -> None:

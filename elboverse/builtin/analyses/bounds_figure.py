@@ -151,7 +151,7 @@ def _draw_difference(axes: Axes, bounds: Bounds) -> None:
     _draw_line(axes, bounds.steps, median, color=style.INK, linewidth=1.3, label=label, zorder=3)
     _draw_band(axes, bounds.steps, low, high, style.INK)
     axes.set_ylabel("difference (%)")
-    _frame(axes, framed, start)
+    _frame(axes, framed, start, above=True)
 
 
 def _draw_legend(figure: Figure, upper: Axes, lower: Axes) -> None:
@@ -177,26 +177,38 @@ def _draw_band(axes: Axes, steps: Array, low: Array, high: Array, colour: str) -
         axes.fill_between(steps[kept], low[kept], high[kept], color=colour, alpha=0.2, linewidth=0, zorder=2)
 
 
-def _frame(axes: Axes, curves: list[tuple[Array, Array]], start: float) -> None:
-    """Set the vertical limits to what is settled, and say so where that leaves out the beginning."""
+def _frame(axes: Axes, curves: list[tuple[Array, Array]], start: float, *, above: bool = False) -> None:
+    """Set the vertical limits to what is settled, and say so where that leaves out the beginning of the first curve.
+
+    Args:
+        axes: what is framed.
+        curves: steps and values of each.
+        start: the step from which on values are settled.
+        above: whether there is room for the note above the axes; else it is put where no curve runs.
+    """
     limits = robust_limits(curves, start)
     if limits is None:
         return
     axes.set_ylim(*limits)
     first = float(curves[0][1][0])
-    if not limits[0] <= first <= limits[1]:
-        at_bottom = _is_free(curves, limits, bottom=True) or not _is_free(curves, limits, bottom=False)
-        axes.annotate(
-            f"starts outside the frame, at {first:,.4g}".replace("-", "−"),
-            (0.995, 0.05 if at_bottom else 0.96),
-            xycoords="axes fraction",
-            ha="right",
-            va="bottom" if at_bottom else "top",
-            fontsize=7,
-            color=style.INK,
-            zorder=5,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
-        )
+    if limits[0] <= first <= limits[1]:
+        return
+    note = f"starts outside the frame, at {first:,.4g}".replace("-", "−")
+    if above:
+        axes.set_title(note, loc="right", fontsize=7, color=style.INK, pad=2)
+        return
+    at_bottom = _is_free(curves, limits, bottom=True) or not _is_free(curves, limits, bottom=False)
+    axes.annotate(
+        f"ELBO {note}",
+        (0.995, 0.05 if at_bottom else 0.96),
+        xycoords="axes fraction",
+        ha="right",
+        va="bottom" if at_bottom else "top",
+        fontsize=7,
+        color=style.INK,
+        zorder=5,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
+    )
 
 
 def _is_free(curves: list[tuple[Array, Array]], limits: tuple[float, float], *, bottom: bool) -> bool:
