@@ -235,7 +235,8 @@ class Stream(Protocol):
 
     Training takes batch after batch in order. A pass is what an epoch is for other data: the stretch after which the
     regimes repeat, with points of its own. Everything is a function of the position alone, so that a run can be
-    resumed anywhere.
+    resumed anywhere. A step belongs to the regime of its batch's first point, also where the batch reaches into the
+    next one; an evaluation looks at that regime alone.
     """
 
     points_per_pass: int

@@ -188,6 +188,16 @@ def test_an_evaluation_sees_the_latest_points_of_the_regime(done: int, expected:
     assert source.latest(done, 20).flatten().tolist() == list(expected)
 
 
+@pytest.mark.parametrize("size", [9, 32, 100])
+def test_an_evaluation_after_a_batch_across_a_border_sees_the_regime_that_ends(size: int) -> None:
+    source = batches(size)
+    done = -(-70 // size)  # the first point of the last batch is still of the first regime, its last one no more
+    assert done * size > 70
+    assert source.latest(done, 20).flatten().tolist() == list(range(50, 70))
+    assert source.held_out(done).flatten().tolist() == [-1.0] * 4
+    assert source.latest(0, 5).flatten().tolist() == list(range(5))
+
+
 def test_as_many_points_are_evaluated_as_the_shortest_regime_has() -> None:
     assert batches(10).latest(3, 1000).shape == (45, 1)
 
@@ -241,6 +251,13 @@ def test_a_trained_model_has_the_points_around_the_checkpoint(tmp_path: Path) ->
     stream = GaussianStream(SMALL, 0)
     assert np.array_equal(model.points("train"), stream.points(115 + 70, 45).numpy())
     assert np.array_equal(model.points("held_out"), stream.held_out(70).numpy())
+
+
+def test_a_trained_model_after_a_batch_across_a_border_has_the_points_of_the_regime_that_ends(tmp_path: Path) -> None:
+    model = TrainedModel.of(train(streaming(batch_size=72, epochs=1), out=tmp_path))
+    stream = GaussianStream(SMALL, 0)
+    assert np.array_equal(model.points("train"), stream.points(25, 45).numpy())
+    assert np.array_equal(model.points("held_out"), stream.held_out(0).numpy())
 
 
 def test_replicas_see_streams_of_their_own(tmp_path: Path) -> None:
