@@ -219,7 +219,8 @@ class Regime:
         latents: how many latents generate it, where that is known.
         log_likelihood: its expected log-likelihood under the generating density in nats per scaled point, where that
             is known.
-        covariance_eigenvalues: of the generating density, for scaled points, descending, D of them, where known.
+        covariance_eigenvalues: of the generating density, for scaled points, where known: D positive numbers,
+            descending.
     """
 
     name: str
@@ -286,7 +287,8 @@ class Data:
             training points in nats per point.
         held_out_log_likelihood: the same for the held-out points.
         augment: returns a training batch, scaled and of shape (B, D), with each point replaced by a random variant of
-            it, such as its mirror image; all randomness from the generator. None for no augmentation.
+            it, such as its mirror image; all randomness from the generator. None for no augmentation, and beside a
+            stream, whose points are new ones anyway.
         stream: where the points come in an order and without end; training then goes along it, and `train` and
             `held_out` are samples of it to look at. None for points that epochs go through in a random order.
     """

@@ -291,9 +291,9 @@ def broken(**changes: Any) -> Component:
     def build(options: GaussianStreamOptions, seed: int) -> Data:
         data = build_gaussian_stream(SMALL, seed)
         stream = Broken(SMALL, seed)
-        if "regimes" in changes:
-            stream.regimes = changes["regimes"]
-        return attrs.evolve(data, stream=changes.get("stream", stream))
+        stream.regimes = changes.get("regimes", stream.regimes)
+        stream.points_per_pass = changes.get("points_per_pass", stream.points_per_pass)
+        return attrs.evolve(data, stream=changes.get("stream", stream), augment=changes.get("augment"))
 
     return Component("broken", GaussianStreamOptions, build, "for tests")
 
@@ -304,6 +304,13 @@ def broken(**changes: Any) -> Component:
         ({"stream": 3}, r"stream is a int; expected is an object with points_per_pass"),
         ({"regimes": (Regime(name="late", first_point=1),)}, r"begin at points \[1\] of 115"),
         ({"regimes": (Regime(name="a", first_point=0), Regime(name="b", first_point=115))}, r"\[0, 115\] of 115"),
+        ({"regimes": (Regime(name="a", first_point=0.0),)}, r"first_point of a regime of its stream is 0\.0"),  # type: ignore[arg-type]
+        ({"points_per_pass": 115.0}, r"points_per_pass of its stream is 115\.0; expected is an int"),
+        *(
+            ({"regimes": (Regime(name="a", first_point=0, covariance_eigenvalues=values),)}, "expected are 3 finite")
+            for values in ((2.0, 1.0), (1.0, 1.0, -1.0), (math.inf, 1.0, 1.0), (1.0, 2.0, 0.5), (1.0, 1.0, 0.0))
+        ),
+        ({"augment": lambda points, _generator: points}, r"augment is given beside a stream; expected is only one"),
         ({"points": lambda points: points[:, :2]}, r"stream\.points\(0, 2\) has shape \(2, 2\); expected is \(2, 3\)"),
         ({"points": lambda points: points.long()}, r"stream\.points\(0, 2\) has type torch\.int64"),
         ({"points": lambda points: points + len(points)}, r"differs from the same points asked for one by one"),
