@@ -272,7 +272,7 @@ def _source(parts: Sequence[Data], seeds: Sequence[int], batch_size: int, noise:
             batches=streamed,
             train=lambda done: streamed.latest(done, MOST_TRAINING_POINTS),
             held_out=streamed.held_out,
-            turns=timetable.first_steps(),
+            turns=timetable.turns(),
         )
     train, held_out = (_placed([getattr(data, name) for data in parts], intake) for name in ("train", "held_out"))
     return _Source(

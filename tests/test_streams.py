@@ -207,10 +207,11 @@ def test_held_out_points_are_of_the_regime_of_the_last_step(done: int, value: fl
     assert batches(10).held_out(done).flatten().tolist() == [value] * 4
 
 
-def test_turns_are_the_first_steps_of_regimes() -> None:
-    assert Timetable(Counting(), 10).first_steps() == (0, 7)
-    assert Timetable(Counting(), 9).first_steps() == (0, 8)
-    assert Timetable(Counting(), 115).first_steps() == (0,)
+def test_turns_are_the_first_steps_of_regimes_where_there_are_several() -> None:
+    assert Timetable(Counting(), 10).turns() == (0, 7)
+    assert Timetable(Counting(), 9).turns() == (0, 8)
+    assert Timetable(Counting(), 115).turns() == ()  # no batch begins in the second one
+    assert Timetable(Counting(regimes=[Regime(name="all", first_point=0)]), 10).turns() == ()
 
 
 # --- a run -------------------------------------------------------------------------------------------------------
@@ -233,6 +234,12 @@ def test_a_run_records_regimes_and_evaluates_where_they_end(tmp_path: Path) -> N
 def test_evaluations_may_come_several_times_an_epoch(tmp_path: Path) -> None:
     run = train(streaming(evaluate_every=0.2), out=tmp_path)
     assert run.evaluation_steps("held_out").tolist() == sorted({*range(0, 46, 5), 14, 23, 37, 46})
+
+
+def test_a_stream_of_one_regime_is_evaluated_when_the_config_says(tmp_path: Path) -> None:
+    dataset = {**TABLE, "regimes": [{"latents": 2, "points": 50}]}
+    run = train(configure("linear-vae", dataset=dataset, batch_size=10, epochs=6, evaluate_every=3), out=tmp_path)
+    assert run.evaluation_steps("held_out").tolist() == [0, 15, 30]
 
 
 def test_a_recorded_row_is_that_of_its_batch_before_the_update(tmp_path: Path) -> None:

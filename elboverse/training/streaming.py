@@ -48,10 +48,11 @@ class Timetable:
         number, batch = divmod(step, self.steps_per_pass)
         return number * self.points_per_pass + batch * self._batch_size
 
-    def first_steps(self) -> tuple[int, ...]:
-        """Return the first step of each regime in a pass that any batch begins in, ascending."""
-        steps = (-(-start // self._batch_size) for start in self._starts)
-        return tuple(sorted({step for step in steps if step < self.steps_per_pass}))
+    def turns(self) -> tuple[int, ...]:
+        """Return the steps of a pass before which the regime changes, ascending: none where there is but one."""
+        steps = {-(-start // self._batch_size) for start in self._starts}
+        found = sorted(step for step in steps if step < self.steps_per_pass)
+        return tuple(found) if len(found) > 1 else ()
 
     def latest(self, done: int, count: int) -> tuple[int, int]:
         """Return position and number of the latest points trained on, all of the regime of the last step.
