@@ -94,7 +94,7 @@ class TrainingConfig:
     samples_at_once: int | None = attrs.field(default=None, validator=in_range(minimum=1))
     replicas: int = attrs.field(default=1, validator=in_range(minimum=1, maximum=MOST_REPLICAS))
     replica_group: int | None = attrs.field(default=None, validator=in_range(minimum=1))
-    evaluate_every: float = attrs.field(default=10.0, validator=in_range(above=0, maximum=MOST_EPOCHS))
+    evaluate_every: float = attrs.field(default=10.0, validator=in_range(above=0))
     record_every: int = attrs.field(default=1, validator=in_range(minimum=1))
     snapshots: int = attrs.field(default=0, validator=in_range(minimum=0, maximum=MOST_SNAPSHOTS))
     snapshot_every_seconds: float = attrs.field(default=10.0, validator=in_range(minimum=0))

@@ -18,6 +18,7 @@ from elboverse.contracts import (
     Model,
     Penalty,
     Projection,
+    Regime,
     SamplingFree,
     Scaling,
     Stream,
@@ -74,13 +75,23 @@ def _require_stream(stream: Any, data: Data, who: str) -> None:
             f"{who}: stream is a {type(stream).__name__}; expected is an object with points_per_pass, regimes, "
             "points(first, count) and held_out(position)"
         )
+    if data.augment is not None:
+        raise PluginError(f"{who}: augment is given beside a stream; expected is only one, so augment in stream.points")
     starts = [regime.first_point for regime in stream.regimes]
+    for what, value in (
+        ("points_per_pass", stream.points_per_pass),
+        *(("first_point of a regime", start) for start in starts),
+    ):
+        if type(value) is not int:
+            raise PluginError(f"{who}: the {what} of its stream is {value!r}; expected is an int")
     ascending = starts == sorted(set(starts)) and all(start < stream.points_per_pass for start in starts)
     if not starts or starts[0] != 0 or not ascending:
         raise PluginError(
             f"{who}: the regimes of its stream begin at points {starts} of {stream.points_per_pass}; expected is that "
             "the first one begins at 0 and each other one after the one before, within the pass"
         )
+    for regime in stream.regimes:
+        _require_eigenvalues(regime, data.dimension, who)
     for what, part, rows in (
         ("stream.points(0, 2)", stream.points(0, 2), 2),
         ("stream.held_out(0)", stream.held_out(0), len(stream.held_out(stream.points_per_pass - 1))),
@@ -92,6 +103,18 @@ def _require_stream(stream: Any, data: Data, who: str) -> None:
         raise PluginError(f"{who}: train has type {data.train.dtype}; expected is floating point, as of its stream")
     if bool(len(data.held_out)) != bool(len(stream.held_out(0))):
         raise PluginError(f"{who}: only one of held_out and stream.held_out(0) is empty; expected is both or none")
+
+
+def _require_eigenvalues(regime: Regime, dimension: int, who: str) -> None:
+    if regime.covariance_eigenvalues is None:
+        return
+    values = np.asarray(regime.covariance_eigenvalues, dtype=np.float64)
+    positive = np.isfinite(values).all() and (values > 0).all()
+    if values.shape != (dimension,) or not positive or (np.diff(values) > 0).any():
+        raise PluginError(
+            f"{who}: regime {regime.name!r} of its stream has the covariance_eigenvalues {values.tolist()}; expected "
+            f"are {dimension} finite numbers above 0, descending"
+        )
 
 
 def require_model(model: Any, points: Tensor, who: str) -> int:

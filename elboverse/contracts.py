@@ -219,7 +219,8 @@ class Regime:
         latents: how many latents generate it, where that is known.
         log_likelihood: its expected log-likelihood under the generating density in nats per scaled point, where that
             is known.
-        covariance_eigenvalues: of the generating density, for scaled points, descending, D of them, where known.
+        covariance_eigenvalues: of the generating density, for scaled points, where known: D positive numbers,
+            descending.
     """
 
     name: str
@@ -235,7 +236,8 @@ class Stream(Protocol):
 
     Training takes batch after batch in order. A pass is what an epoch is for other data: the stretch after which the
     regimes repeat, with points of its own. Everything is a function of the position alone, so that a run can be
-    resumed anywhere.
+    resumed anywhere. A step belongs to the regime of its batch's first point, also where the batch reaches into the
+    next one; an evaluation looks at that regime alone.
     """
 
     points_per_pass: int
@@ -285,7 +287,8 @@ class Data:
             training points in nats per point.
         held_out_log_likelihood: the same for the held-out points.
         augment: returns a training batch, scaled and of shape (B, D), with each point replaced by a random variant of
-            it, such as its mirror image; all randomness from the generator. None for no augmentation.
+            it, such as its mirror image; all randomness from the generator. None for no augmentation, and beside a
+            stream, whose points are new ones anyway.
         stream: where the points come in an order and without end; training then goes along it, and `train` and
             `held_out` are samples of it to look at. None for points that epochs go through in a random order.
     """

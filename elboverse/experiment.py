@@ -117,10 +117,11 @@ def build_experiment(
     replica_group = _replica_group(models, settings, batches, config, replica_group)
     annealing_steps = total_steps if annealing_steps is None else min(annealing_steps, total_steps)
     betas = conformance.require_betas(config.annealing.build(), annealing_steps, _who(config.annealing))
+    epochs_between = min(training.evaluate_every, training.epochs)  # where it is longer than the run, that is never
     plan = Plan(
         total_steps=total_steps,
         steps_per_epoch=batches.steps_per_epoch,
-        evaluate_every=max(1, round(training.evaluate_every * batches.steps_per_epoch)),
+        evaluate_every=max(1, round(epochs_between * batches.steps_per_epoch)),
         record_every=training.record_every,
         turns=source.turns,
         frames=moments(total_steps, training.snapshots) if training.snapshots else (),
@@ -272,7 +273,7 @@ def _source(parts: Sequence[Data], seeds: Sequence[int], batch_size: int, noise:
             batches=streamed,
             train=lambda done: streamed.latest(done, MOST_TRAINING_POINTS),
             held_out=streamed.held_out,
-            turns=timetable.first_steps(),
+            turns=timetable.turns(),
         )
     train, held_out = (_placed([getattr(data, name) for data in parts], intake) for name in ("train", "held_out"))
     return _Source(

@@ -260,7 +260,7 @@ def _at_the_checkpoint(data: Data, run: Run, config: ExperimentConfig) -> Data:
         return data
     timetable = Timetable(data.stream, config.training.batch_size)
     first, count = timetable.latest(run.checkpoint_step, MOST_TRAINING_POINTS)
-    held_out = data.stream.held_out(timetable.last_point(run.checkpoint_step))
+    held_out = data.stream.held_out(timetable.reached(run.checkpoint_step))
     return attrs.evolve(data, train=data.stream.points(first, count), held_out=held_out)
 
 

@@ -188,6 +188,16 @@ def test_an_evaluation_sees_the_latest_points_of_the_regime(done: int, expected:
     assert source.latest(done, 20).flatten().tolist() == list(expected)
 
 
+@pytest.mark.parametrize("size", [9, 32, 100])
+def test_an_evaluation_after_a_batch_across_a_border_sees_the_regime_that_ends(size: int) -> None:
+    source = batches(size)
+    done = -(-70 // size)  # the first point of the last batch is still of the first regime, its last one no more
+    assert done * size > 70
+    assert source.latest(done, 20).flatten().tolist() == list(range(50, 70))
+    assert source.held_out(done).flatten().tolist() == [-1.0] * 4
+    assert source.latest(0, 5).flatten().tolist() == list(range(5))
+
+
 def test_as_many_points_are_evaluated_as_the_shortest_regime_has() -> None:
     assert batches(10).latest(3, 1000).shape == (45, 1)
 
@@ -197,10 +207,11 @@ def test_held_out_points_are_of_the_regime_of_the_last_step(done: int, value: fl
     assert batches(10).held_out(done).flatten().tolist() == [value] * 4
 
 
-def test_turns_are_the_first_steps_of_regimes() -> None:
-    assert Timetable(Counting(), 10).first_steps() == (0, 7)
-    assert Timetable(Counting(), 9).first_steps() == (0, 8)
-    assert Timetable(Counting(), 115).first_steps() == (0,)
+def test_turns_are_the_first_steps_of_regimes_where_there_are_several() -> None:
+    assert Timetable(Counting(), 10).turns() == (0, 7)
+    assert Timetable(Counting(), 9).turns() == (0, 8)
+    assert Timetable(Counting(), 115).turns() == ()  # no batch begins in the second one
+    assert Timetable(Counting(regimes=[Regime(name="all", first_point=0)]), 10).turns() == ()
 
 
 # --- a run -------------------------------------------------------------------------------------------------------
@@ -225,6 +236,12 @@ def test_evaluations_may_come_several_times_an_epoch(tmp_path: Path) -> None:
     assert run.evaluation_steps("held_out").tolist() == sorted({*range(0, 46, 5), 14, 23, 37, 46})
 
 
+def test_a_stream_of_one_regime_is_evaluated_when_the_config_says(tmp_path: Path) -> None:
+    dataset = {**TABLE, "regimes": [{"latents": 2, "points": 50}]}
+    run = train(configure("linear-vae", dataset=dataset, batch_size=10, epochs=6, evaluate_every=3), out=tmp_path)
+    assert run.evaluation_steps("held_out").tolist() == [0, 15, 30]
+
+
 def test_a_recorded_row_is_that_of_its_batch_before_the_update(tmp_path: Path) -> None:
     config = streaming(learning_rate=1e-30, variance_learning_rate=1e-30)  # the parameters stay as they were
     run = train(config, out=tmp_path)
@@ -241,6 +258,13 @@ def test_a_trained_model_has_the_points_around_the_checkpoint(tmp_path: Path) ->
     stream = GaussianStream(SMALL, 0)
     assert np.array_equal(model.points("train"), stream.points(115 + 70, 45).numpy())
     assert np.array_equal(model.points("held_out"), stream.held_out(70).numpy())
+
+
+def test_a_trained_model_after_a_batch_across_a_border_has_the_points_of_the_regime_that_ends(tmp_path: Path) -> None:
+    model = TrainedModel.of(train(streaming(batch_size=72, epochs=1), out=tmp_path))
+    stream = GaussianStream(SMALL, 0)
+    assert np.array_equal(model.points("train"), stream.points(25, 45).numpy())
+    assert np.array_equal(model.points("held_out"), stream.held_out(0).numpy())
 
 
 def test_replicas_see_streams_of_their_own(tmp_path: Path) -> None:
@@ -274,9 +298,9 @@ def broken(**changes: Any) -> Component:
     def build(options: GaussianStreamOptions, seed: int) -> Data:
         data = build_gaussian_stream(SMALL, seed)
         stream = Broken(SMALL, seed)
-        if "regimes" in changes:
-            stream.regimes = changes["regimes"]
-        return attrs.evolve(data, stream=changes.get("stream", stream))
+        stream.regimes = changes.get("regimes", stream.regimes)
+        stream.points_per_pass = changes.get("points_per_pass", stream.points_per_pass)
+        return attrs.evolve(data, stream=changes.get("stream", stream), augment=changes.get("augment"))
 
     return Component("broken", GaussianStreamOptions, build, "for tests")
 
@@ -287,6 +311,13 @@ def broken(**changes: Any) -> Component:
         ({"stream": 3}, r"stream is a int; expected is an object with points_per_pass"),
         ({"regimes": (Regime(name="late", first_point=1),)}, r"begin at points \[1\] of 115"),
         ({"regimes": (Regime(name="a", first_point=0), Regime(name="b", first_point=115))}, r"\[0, 115\] of 115"),
+        ({"regimes": (Regime(name="a", first_point=0.0),)}, r"first_point of a regime of its stream is 0\.0"),  # type: ignore[arg-type]
+        ({"points_per_pass": 115.0}, r"points_per_pass of its stream is 115\.0; expected is an int"),
+        *(
+            ({"regimes": (Regime(name="a", first_point=0, covariance_eigenvalues=values),)}, "expected are 3 finite")
+            for values in ((2.0, 1.0), (1.0, 1.0, -1.0), (math.inf, 1.0, 1.0), (1.0, 2.0, 0.5), (1.0, 1.0, 0.0))
+        ),
+        ({"augment": lambda points, _generator: points}, r"augment is given beside a stream; expected is only one"),
         ({"points": lambda points: points[:, :2]}, r"stream\.points\(0, 2\) has shape \(2, 2\); expected is \(2, 3\)"),
         ({"points": lambda points: points.long()}, r"stream\.points\(0, 2\) has type torch\.int64"),
         ({"points": lambda points: points + len(points)}, r"differs from the same points asked for one by one"),

@@ -11,7 +11,7 @@ from trained import Trained, train_to_the_end
 
 from elboverse.contracts import SamplingFree
 from elboverse.elbo import batch_terms, point_terms
-from elboverse.errors import NonFiniteError
+from elboverse.errors import ConfigError, NonFiniteError
 from elboverse.experiment import Experiment, build_experiment
 from elboverse.seeding import generator
 from elboverse.training.evaluation import Evaluator
@@ -101,6 +101,20 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(
     for ours, theirs in zip(resumed.evaluations("train"), [*evaluated[: again + 1], *evaluated[again:]], strict=True):
         assert ours.step == theirs.step
         np.testing.assert_array_equal(ours.scalars["elbo"], theirs.scalars["elbo"])
+
+
+@pytest.mark.parametrize("epochs", [10**9, 1e300])
+def test_evaluations_further_apart_than_the_run_is_long_are_its_first_and_last_alone(epochs: float) -> None:
+    trained = train_to_the_end(configure("vae-1", evaluate_every=epochs))
+    assert [one.step for one in trained.evaluations("train")] == [0, trained.experiment.loop.plan.total_steps]
+
+
+@pytest.mark.parametrize("epochs", [0, -1.0, math.inf, math.nan])
+def test_evaluations_that_never_come_or_always_are_refused(epochs: float) -> None:
+    with pytest.raises(
+        ConfigError, match=r"training\.evaluate_every: .* given, allowed is a (finite number|number > 0)"
+    ):
+        configure("vae-1", evaluate_every=epochs)
 
 
 def test_a_run_stopped_in_the_middle_of_a_chunk_ends_after_that_step_and_resumes_bitwise(

@@ -8,17 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import build_model, normal
+from builders import build_model, configure, normal
 from torch import Tensor
 
 from elboverse.contracts import Scaling
 from elboverse.training import evaluation
 from elboverse.training.evaluation import Evaluator
+from elboverse.training.frames import Camera
 from elboverse.training.grouped import build_step
+from elboverse.training.intake import Intake
 from elboverse.training.pictures import Painter
 from elboverse.training.step import Step, StepSettings
 
 DIMENSION, LATENTS, POINTS = 4, 2, 150
+PCA: dict[str, Any] = {"name": "pca", "points": 240, "dimension": DIMENSION}
 
 
 def replicated(name: str, replicas: int, group: int) -> Step:
@@ -80,6 +83,38 @@ def test_what_a_model_sees_at_a_time_is_bounded(replicas: int, samples: int, mon
     assert sum(rows) == replicas * samples * points
     assert max(rows) <= 1 << 16
     assert max(rows) <= replicas * (1 << 13)
+
+
+def test_of_points_with_many_values_fewer_replicas_are_evaluated_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    models: list[Any] = [build_model("vae-1", 20, seed=seed) for seed in range(6)]
+    step, points = build_step(models, StepSettings(), 6), normal(0, 100, 20)
+    together = evaluated(step, "vae-1", 1, points)
+    monkeypatch.setattr(evaluation, "VALUES_AT_ONCE", 2 * 100 * 20)
+    rows = rows_seen(step, monkeypatch)
+    apart = evaluated(step, "vae-1", 1, points)
+    assert rows == [200] * 3
+    for quantity, value in together.items():
+        np.testing.assert_allclose(apart[quantity], value, rtol=1e-10, atol=1e-12, err_msg=quantity)
+
+
+@pytest.mark.parametrize("own_data", [False, True])
+def test_a_frame_is_of_a_few_replicas_at_a_time_and_the_same(own_data: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = replicated("vae-1", 6, 4)
+    intake = Intake(torch.device("cpu"), torch.float64)
+    parts = [configure("vae-1", dataset=PCA).dataset.build(seed) for seed in range(6)]
+    if not own_data:
+        parts = parts[:1] * 6
+    expected = Camera(1, parts, range(6), LATENTS, intake).evaluate(step, 0, 0)
+    points = len(parts[0].held_out)
+    monkeypatch.setattr(evaluation, "VALUES_AT_ONCE", 2 * points * DIMENSION)
+    rows = rows_seen(step, monkeypatch)
+    camera = Camera(1, parts, range(6), LATENTS, intake)
+    found = camera.evaluate(step, 0, 0)
+    assert rows == [2 * points] * 3
+    assert camera._points.shape == ((6,) if own_data else ()) + (points, DIMENSION)
+    np.testing.assert_array_equal(found.data, expected.data)
+    for name, values in expected.series.items():
+        np.testing.assert_allclose(found.series[name], values, rtol=1e-6, err_msg=name)
 
 
 def test_pictures_are_decoded_by_the_first_replica_alone(monkeypatch: pytest.MonkeyPatch) -> None:

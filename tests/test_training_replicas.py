@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import attrs
@@ -168,7 +169,7 @@ def test_a_run_of_replicas_records_its_group_size() -> None:
 
 
 @attrs.frozen
-class NormalisedOptions:
+class NoOptions:
     pass
 
 
@@ -189,23 +190,93 @@ class Normalised:
         return pre_activation
 
 
-def normalised(seed: int, replicas: int, **training: Any) -> Any:
-    plugin = Plugin("normalised", "a-plugin", "1")
-    component = Component(
-        "normalised", NormalisedOptions, lambda _options, shape, latent_dim: Normalised(shape[0], latent_dim), ""
-    )
+class Skipping(nn.Module):
+    """A layer, a rectifier and a layer, the output of the first layer added to that of the last one."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(inputs, 8), nn.ReLU(), nn.Linear(8, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first = self.layers[0](x)
+        output: torch.Tensor = self.layers[2](self.layers[1](first)) + first
+        return output
+
+
+class Sharing(nn.Module):
+    """Two stacks with one layer in common, rectified in the first of them alone."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        shared = nn.Linear(inputs, 8)
+        self.rectified, self.smooth = nn.Sequential(shared, nn.ReLU()), nn.Sequential(shared, nn.Tanh())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.rectified(x) - self.smooth(x)
+        return output
+
+
+class Iterating(nn.Module):
+    """Layers that are gone through one by one, the output of each added up."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(inputs, 8), nn.LeakyReLU(0.1), nn.Linear(8, 8), nn.ReLU())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros_like(x[:, :1])
+        for layer in self.layers:
+            x = layer(x)
+            total = total + x
+        return total
+
+
+class Watched(nn.Module):
+    """A stack whose first layer's output is kept by a hook and added at the end."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(inputs, 8), nn.ReLU(), nn.Linear(8, 8))
+        self.layers[0].register_forward_hook(keep_output)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.layers(x) + self.layers[0].kept
+        return output
+
+
+def keep_output(module: Any, _arguments: Any, output: torch.Tensor) -> None:
+    module.kept = output
+
+
+class Peculiar(Normalised):
+    """A network of which a module of one of the classes above is either side."""
+
+    def __init__(self, side: Any, dimension: int, latent_dim: int) -> None:
+        self.dimension = dimension
+        self.encoder, self.decoder = side(dimension), side(latent_dim)
+
+
+def with_network(network: Any, seed: int, replicas: int, **training: Any) -> Any:
+    """Return the run of a VAE with the network that a function of D and H returns."""
+    plugin = Plugin("any", "a-plugin", "1")
+    component = Component("any", NoOptions, lambda _options, shape, latent_dim: network(shape[0], latent_dim), "")
     config = configure("vae-1", seed=seed, replicas=replicas, evaluate_every=1, **training)
-    network = Selection(Registered("network", component, plugin), NormalisedOptions())
-    model = attrs.evolve(config.model, options=attrs.evolve(config.model.options, network=network))
+    selection = Selection(Registered("network", component, plugin), NoOptions())
+    model = attrs.evolve(config.model, options=attrs.evolve(config.model.options, network=selection))
     return train_to_the_end(attrs.evolve(config, model=model))
 
 
-def test_replicas_with_batch_normalisation_are_the_single_runs() -> None:
-    together = normalised(SEED, 3, replica_group=3)
+@pytest.mark.parametrize(
+    "network",
+    [Normalised, *(partial(Peculiar, side) for side in (Skipping, Sharing, Iterating, Watched))],
+    ids=["batch normalisation", "skipping", "sharing", "iterating", "watched"],
+)
+def test_replicas_with_any_network_are_the_single_runs(network: Any) -> None:
+    together = with_network(network, SEED, 3, replica_group=3)
     assert isinstance(together.experiment.loop._step, ReplicatedStep)
     state = together.experiment.loop.state()
     for replica in range(3):
-        single = normalised(SEED + replica, 1)
+        single = with_network(network, SEED + replica, 1)
         for path, tensor in single.experiment.loop.state().items():
             np.testing.assert_allclose(state[path][replica], tensor[0], rtol=1e-6, atol=1e-9, err_msg=path)
         for ours, theirs in zip(together.evaluations("held_out"), single.evaluations("held_out"), strict=True):
@@ -213,5 +284,5 @@ def test_replicas_with_batch_normalisation_are_the_single_runs() -> None:
 
 
 def test_evaluation_leaves_the_running_statistics_of_batch_normalisation_alone() -> None:
-    trained = normalised(SEED, 1)
+    trained = with_network(Normalised, SEED, 1)
     assert trained.experiment.loop.state()["model/encoder.1.num_batches_tracked"][0] == len(trained.steps)

@@ -18,7 +18,7 @@ from elboverse.training.intake import Intake
 from elboverse.training.records import Evaluation
 from elboverse.training.step import Step
 
-__all__ = ["MOST_TRAINING_POINTS", "Evaluator", "first_points"]
+__all__ = ["MOST_TRAINING_POINTS", "Evaluator", "first_points", "replica_blocks"]
 
 MOST_TRAINING_POINTS: Final = 10_000
 """How many training points an evaluation on the training data uses at most: the first ones of the
@@ -39,6 +39,18 @@ SAMPLED_AT_ONCE: Final = 1 << 13
 def first_points(points: Tensor, count: int) -> Tensor:
     """Return the first `count` points of (N, D) or (R, N, D)."""
     return points[..., :count, :]
+
+
+def replica_blocks(replicas: int, rows: int, values: int) -> list[slice]:
+    """Return which replicas go through their models together, so that memory does not grow with their number.
+
+    Args:
+        replicas: R.
+        rows: how many points times samples each model sees at a time.
+        values: how many values those are, or what comes of them, whichever is more.
+    """
+    size = max(1, min(ROWS_AT_ONCE // rows, VALUES_AT_ONCE // values))
+    return [slice(first, first + size) for first in range(0, replicas, size)]
 
 
 class Evaluator:
@@ -132,8 +144,7 @@ class Evaluator:
         """Return which replicas are evaluated together, so that memory does not grow with their number."""
         rows = min(self._at_once(points), points.shape[-2]) * min(self._samples, self._samples_at_once(points))
         table = points.shape[-2] * (4 + 4 * self._latent_dim)
-        size = max(1, min(ROWS_AT_ONCE // rows, VALUES_AT_ONCE // table))
-        return [slice(first, first + size) for first in range(0, len(self._seeds), size)]
+        return replica_blocks(len(self._seeds), rows, max(rows * points.shape[-1], table))
 
     def _samples_at_once(self, points: Tensor) -> int:
         rows = min(SAMPLED_AT_ONCE, VALUES_AT_ONCE // points.shape[-1])

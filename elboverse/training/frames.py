@@ -11,6 +11,7 @@ from torch import Tensor
 from elboverse.contracts import Data, Model, is_image
 from elboverse.errors import ConfigError
 from elboverse.seeding import generator
+from elboverse.training.evaluation import replica_blocks
 from elboverse.training.intake import Intake
 from elboverse.training.records import Frame
 from elboverse.training.step import Step
@@ -59,10 +60,12 @@ class Camera:
     def __init__(
         self, count: int, parts: Sequence[Data], seeds: Sequence[int], latent_dim: int, intake: Intake
     ) -> None:
+        shared = all(part is parts[0] for part in parts)
         stored = [(part.held_out if len(part.held_out) else part.train)[:MOST_POINTS] for part in parts]
-        self._points = torch.stack([intake(points) for points in stored])
+        self._points = stored[0] if shared else torch.stack(stored)
+        self._intake = intake
         self._scalings = [part.scaling for part in parts]
-        replicas, points, dimension = self._points.shape
+        replicas, (points, dimension) = len(parts), stored[0].shape
         self._shown = min(points, MOST_IMAGES) if is_image(parts[0].shape) else points
         self._latent_dim = latent_dim
         each = 2 * points * latent_dim + 2 * self._shown * dimension
@@ -73,15 +76,17 @@ class Camera:
                 f"allowed are at most {MOST_VALUES:,}, so give at most {MOST_VALUES // (replicas * each):,} "
                 f"snapshots, or fewer replicas"
             )
-        shape, dtype = (self._shown, latent_dim), self._points.dtype
-        noise = [torch.randn(shape, generator=generator(seed, "frames"), dtype=dtype) for seed in seeds]
-        self._noise = torch.stack(noise).to(self._points.device)
-        self._data = self._in_data_units(self._points[:, : self._shown])
+        self._blocks = replica_blocks(replicas, points, points * max(dimension, latent_dim))
+        shape = (self._shown, latent_dim)
+        noise = [torch.randn(shape, generator=generator(seed, "frames"), dtype=intake.dtype) for seed in seeds]
+        self._noise = torch.stack(noise).to(intake.device)
+        shown = intake(self._points[..., : self._shown, :])
+        self._data = self._in_data_units(shown.expand(replicas, -1, -1))
 
     def evaluate(self, step: Step, done: int, epoch: int) -> Frame:  # noqa: ARG002 - as of an observer
         """Return the frame after `done` updates."""
-        flat = step.map_models(_look, self._points, self._noise)
-        replicas, points, dimension = self._points.shape
+        flat = torch.cat([self._look(step, replicas).cpu() for replicas in self._blocks])
+        replicas, points, dimension = len(self._scalings), *self._points.shape[-2:]
         encoded, shown = points * self._latent_dim, self._shown * dimension
         mean, variance, reconstruction, sample = flat.split((encoded, encoded, shown, shown), dim=1)
         return Frame(
@@ -94,6 +99,11 @@ class Camera:
                 "sample_mean": self._in_data_units(sample.reshape(replicas, self._shown, -1)),
             },
         )
+
+    def _look(self, step: Step, replicas: slice) -> Tensor:
+        """Return what some replicas' models say, a row each."""
+        points = self._points[replicas] if self._points.ndim == 3 else self._points
+        return step.map_models(_look, self._intake(points), self._noise[replicas], replicas)
 
     def _in_data_units(self, points: Tensor) -> Any:
         parts = zip(self._scalings, points.cpu(), strict=True)

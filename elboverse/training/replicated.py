@@ -46,6 +46,9 @@ class ReplicatedStep(Step):
         self._parameters: dict[str, Tensor] = {
             name: value.detach().requires_grad_(name not in rules.set_directly) for name, value in parameters.items()
         }
+        stacked = {**dict(template.named_parameters()), **dict(cast(nn.Module, template).named_buffers())}
+        names = {id(value): name for name, value in stacked.items()}
+        self._stored = {name: names[id(value)] for name, value in template.state_dict(keep_vars=True).items()}
         self._trained = {name: value for name, value in self._parameters.items() if value.requires_grad}
         self._optimizer = Adam(self._trained, rules.learning_rates(self._trained))
         prior_name = template.variance_parameters().prior
@@ -84,8 +87,12 @@ class ReplicatedStep(Step):
             return self._lifted(function, axes, replicas)(x, noise)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the state; Adam's step count, one for all replicas, is given an axis of length R too."""
-        tensors = {f"model/{name}": value.data for name, value in (self._parameters | self._buffers).items()}
+        """Return the state, what a model has under two names under both, as `SingleStep` does.
+
+        Adam's step count, one for all replicas, is given an axis of length R too.
+        """
+        stacked = self._parameters | self._buffers
+        tensors = {f"model/{name}": stacked[first].data for name, first in self._stored.items()}
         for path, tensor in self._optimizer.tensors().items():
             tensors[f"optimizer/{path}"] = tensor.expand(self.replicas) if tensor.ndim == 0 else tensor
         return tensors

@@ -40,38 +40,41 @@ class Timetable:
         self.steps_per_pass = self.points_per_pass // batch_size
         self._batch_size = batch_size
         self._starts = [regime.first_point for regime in stream.regimes]
-        ends = [*self._starts[1:], self.points_per_pass]
-        self._shortest = min(end - start for start, end in zip(self._starts, ends, strict=True))
+        self._ends = [*self._starts[1:], self.points_per_pass]
+        self._shortest = min(end - start for start, end in zip(self._starts, self._ends, strict=True))
 
     def position(self, step: int) -> int:
         """Return where the batch of a step begins."""
         number, batch = divmod(step, self.steps_per_pass)
         return number * self.points_per_pass + batch * self._batch_size
 
-    def first_steps(self) -> tuple[int, ...]:
-        """Return the first step of each regime in a pass that any batch begins in, ascending."""
-        steps = (-(-start // self._batch_size) for start in self._starts)
-        return tuple(sorted({step for step in steps if step < self.steps_per_pass}))
+    def turns(self) -> tuple[int, ...]:
+        """Return the steps of a pass before which the regime changes, ascending: none where there is but one."""
+        steps = {-(-start // self._batch_size) for start in self._starts}
+        found = sorted(step for step in steps if step < self.steps_per_pass)
+        return tuple(found) if len(found) > 1 else ()
 
     def latest(self, done: int, count: int) -> tuple[int, int]:
-        """Return position and number of the latest points trained on, all of one regime.
+        """Return position and number of the latest points trained on, all of the regime of the last step.
 
         Early in a regime, and before the first step, they are its first points. They are always as many: `count`, or
-        as many as the shortest regime has.
+        as many as the shortest regime has. Points of the next regime in a batch across its border are none of them.
 
         Args:
             done: number of steps done.
             count: at least 1.
         """
-        last = self.last_point(done)
-        number, inside = divmod(last, self.points_per_pass)
-        start = number * self.points_per_pass + self._starts[bisect_right(self._starts, inside) - 1]
+        reached = self.reached(done)
+        number, inside = divmod(reached, self.points_per_pass)
+        regime = bisect_right(self._starts, inside) - 1
+        before = number * self.points_per_pass
+        end = min(before + self._ends[regime], reached + self._batch_size) if done else 0
         count = min(count, self._shortest)
-        return max(start, last + 1 - count), count
+        return max(before + self._starts[regime], end - count), count
 
-    def last_point(self, done: int) -> int:
-        """Return the position of the last point of `done` steps; the first one's before any."""
-        return self.position(done - 1) + self._batch_size - 1 if done > 0 else 0
+    def reached(self, done: int) -> int:
+        """Return where the last of `done` steps begins, which says its regime; where the first one does before any."""
+        return self.position(max(0, done - 1))
 
 
 class StreamedBatches:
@@ -107,7 +110,7 @@ class StreamedBatches:
 
     def held_out(self, done: int) -> Tensor:
         """Return held-out points of the regime of the last of `done` steps: (M, D), or (R, M, D) for replicas."""
-        position = self._timetable.last_point(done)
+        position = self._timetable.reached(done)
         return self._together([stream.held_out(position) for stream in self._streams])
 
     def _points(self, first_step: int, count: int) -> Iterator[Tensor]:
