@@ -77,7 +77,7 @@ class Selection:
     @property
     def spans(self) -> list[Span]:
         """The stretches of the record, each in one regime."""
-        return self.timeline.spans(int(self.steps[-1]) + 1)
+        return self.timeline.spans(self.steps)
 
     def bic(self, name: str) -> Array:
         """Return k ln B − 2B · (estimate per point) of every batch, shape (M, T, R)."""
@@ -193,7 +193,7 @@ def _is_complete(selection: Selection, span: Span) -> bool:
 
 def _regime_data(selection: Selection, regime: Regime, span: Span, last: int) -> dict[str, Any]:
     steps = selection.steps
-    end = min(span.end, int(steps[-1]) + 1)
+    end = int(steps[steps < span.end][-1]) + 1
     rows = (steps >= max(span.first, end - last)) & (steps < end)
     estimates = {name: values[:, rows] for name, values in selection.estimates.items()}
     tables = {
