@@ -248,6 +248,19 @@ def test_what_a_stream_does_not_say_of_a_regime_is_not_known(tmp_path: Path, eig
     assert found["models"][0]["theory"] is None
 
 
+@pytest.mark.parametrize("odd", [["x"], {"a": 1}, 5, None], ids=str)
+def test_documents_may_hold_anything_in_place_of_a_text(tmp_path: Path, odd: Any) -> None:
+    checkpoint = {"optimizer/exp_avg/decoder": np.zeros((1, 3), np.float32)}
+    values = noise(1, (20, 1))
+    paths = [
+        write_estimates(tmp_path / "odd.h5", values, values, model=odd, seed=odd, checkpoint=checkpoint),
+        write_estimates(tmp_path / "linear.h5", values, values, latent_dim=3),
+    ]
+    result = analyse(paths)
+    assert [model["counted"] for model in result.data["models"]] == ["checkpoint", "linear formula"]
+    assert "The runs have different seeds" in notes(result)
+
+
 # Sentences
 
 

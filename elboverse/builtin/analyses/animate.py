@@ -7,6 +7,7 @@ meet while the latent space unfolds. How many frames there are is a setting of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -170,8 +171,7 @@ def _read(reading: Reading, replica: int) -> Film:
     shown: Sequence[int] = range(min(2, run.latent_dim))
     if run.latent_dim > 2 and (len(run.steps) or any(reading.evaluated(split) for split in run.splits)):
         shown = sorted(int(latent) for latent in final_latents(reading).order[0, :2])
-    names, shape, unit = at(run.data, "names"), at(run.data, "shape"), at(run.data, "unit")
-    image = isinstance(shape, list) and is_image(shape) and int(np.prod(shape)) == data.shape[1]
+    dimension, unit = data.shape[1], at(run.data, "unit")
     return Film(
         steps=run.frames.step,
         means=run.frames.read("latent_mean", replica),
@@ -180,11 +180,25 @@ def _read(reading: Reading, replica: int) -> Film:
         reconstructions=run.frames.read("reconstruction", replica),
         samples=run.frames.read("sample_mean", replica),
         shown=tuple(shown),
-        names=tuple(names) if names and len(names) == data.shape[1] else tuple(f"x{d}" for d in range(data.shape[1])),
+        names=_names(at(run.data, "names"), dimension),
         unit=unit if isinstance(unit, str) else "",
-        image_shape=tuple(shape) if image else None,
+        image_shape=_image_shape(at(run.data, "shape"), dimension),
         curves=_curves(reading) if len(run.steps) else None,
     )
+
+
+def _names(names: Any, dimension: int) -> tuple[str, ...]:
+    """Return what a document calls the dimensions; x0, x1, … where it has no text for each of them."""
+    if isinstance(names, list) and len(names) == dimension and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    return tuple(f"x{number}" for number in range(dimension))
+
+
+def _image_shape(shape: Any, dimension: int) -> tuple[int, ...] | None:
+    """Return what a document has as the shape of an image with so many numbers; None where it has none."""
+    if not isinstance(shape, list) or not all(isinstance(size, int) and size > 0 for size in shape):
+        return None
+    return tuple(shape) if is_image(shape) and math.prod(shape) == dimension else None
 
 
 def _curves(reading: Reading) -> Curves:

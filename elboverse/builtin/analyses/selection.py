@@ -22,7 +22,7 @@ import numpy as np
 from elboverse.builtin.analyses.candidates import Candidate, candidates, require_same_batches
 from elboverse.builtin.analyses.linear_optimum import linear_optimum
 from elboverse.builtin.analyses.pool import Pool
-from elboverse.builtin.analyses.reading import Array, ReplicaOptions, at, listed, plural
+from elboverse.builtin.analyses.reading import Array, ReplicaOptions, at, differ, listed, plural
 from elboverse.builtin.analyses.regimes import Regime, Span, Timeline
 from elboverse.contracts import Result, Table
 from elboverse.errors import AnalysisError
@@ -305,7 +305,7 @@ def _notes(selection: Selection, regimes: list[dict[str, Any]], pool: Pool) -> l
     missing = [regime.name for regime in selection.timeline.regimes if regime.name not in reached]
     if missing:
         notes.append(f"The record ends before {listed(missing)}.")
-    if len({at(reading.run.config, "seed") for reading in pool.readings}) > 1:
+    if differ([at(reading.run.config, "seed") for reading in pool.readings]):
         notes.append("The runs have different seeds, so the same step may have seen other points in each of them.")
     return notes + pool.caveats()
 
