@@ -20,7 +20,7 @@ from PIL import Image
 from synthetic_runs import terms, write_run
 
 from elboverse.builtin.analyses import style
-from elboverse.builtin.analyses.animate import AnimateOptions, build
+from elboverse.builtin.analyses.animate import FASTEST_GIF, AnimateOptions, build
 from elboverse.cli.figures import write_animation
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError, ConfigError, RunFileError
@@ -217,15 +217,26 @@ def test_films_and_sheets_of_every_kind_of_data_are_drawn(
     assert (picture.n_frames, picture.format) == (len(FRAMES), "GIF")
 
 
-def test_a_film_moves_at_its_rate_and_holds_its_last_frame(tmp_path: Path) -> None:
-    picture = film(analyse(write_film(tmp_path / "run.h5"), rate=5), tmp_path / "film.gif")
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [(5, [200] * 4), (30, [30, 40, 30, 30]), (40, [20, 30, 30, 20]), (50, [20] * 4), (60, [20] * 4)],
+)
+def test_a_film_moves_at_its_rate_and_holds_its_last_frame(tmp_path: Path, rate: int, expected: list[int]) -> None:
+    picture = film(analyse(write_film(tmp_path / "run.h5"), rate=rate), tmp_path / "film.gif")
     durations, pictures = [], []
     for number in range(picture.n_frames):
         picture.seek(number)
         durations.append(picture.info["duration"])
         pictures.append(np.asarray(picture.convert("L")))
-    assert durations == [200, 200, 200, 200, 1500]
+    assert durations == [*expected, 1500]
     assert all((one != other).any() for one, other in itertools.pairwise(pictures))
+
+
+@pytest.mark.parametrize(("rate", "is_said"), [(50, False), (51, True)])
+def test_where_a_gif_is_slower_than_its_rate_a_note_says_so(tmp_path: Path, rate: int, is_said: bool) -> None:
+    result = analyse(write_film(tmp_path / "run.h5"), rate=rate)
+    note = f"A GIF is played at {FASTEST_GIF} frames per second, the most that it can; give an .mp4 for {rate}."
+    assert (note in result.notes) == is_said
 
 
 def test_the_markers_move_along_the_curves(tmp_path: Path) -> None:

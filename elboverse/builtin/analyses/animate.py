@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
     from elboverse.runfile import Run
 
-__all__ = ["AnimateOptions", "Curves", "Film", "build"]
+__all__ = ["FASTEST_GIF", "AnimateOptions", "Curves", "Film", "build"]
+
+FASTEST_GIF: Final = 50
+"""Frames per second: a GIF counts in hundredths of a second, and programs play a single one of them as ten."""
 
 _MOST_ROWS: Final = 11
 _WINDOW: Final = 100
@@ -47,7 +50,7 @@ class AnimateOptions(OneReplicaOptions):
     rate: int = attrs.field(
         default=10,
         validator=in_range(minimum=1, maximum=60),
-        metadata={"help": "Frames per second of a GIF or MP4."},
+        metadata={"help": "Frames per second of a GIF, at most 50, or an MP4."},
     )
 
 
@@ -148,7 +151,7 @@ def build(options: AnimateOptions, run: Run) -> Result:
             *(head for latent in film.shown for head in (f"SD of ν, latent {latent}", f"τ, latent {latent}")),
         ),
         rows=[_row(frames[number]) for number in chosen],
-        notes=_notes(reading, film),
+        notes=_notes(reading, film, options.rate),
         data={
             "replica": options.replica,
             "points": film.means.shape[1],
@@ -241,7 +244,7 @@ def _row(frame: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def _notes(reading: Reading, film: Film) -> list[str]:
+def _notes(reading: Reading, film: Film, rate: int) -> list[str]:
     frames, points = plural(len(film.steps), "frame"), plural(film.means.shape[1], "point")
     notes = [f"{frames} of {points}; ELBO and entropy sum are moving averages of training."]
     if len(film.data) < film.means.shape[1]:
@@ -252,4 +255,8 @@ def _notes(reading: Reading, film: Film) -> list[str]:
             f"{film.shown[0]} and {film.shown[1]}."
         )
     notes.append("The animation itself: --figure with a file that ends in .gif or .mp4; other endings give a sheet.")
+    if rate > FASTEST_GIF:
+        notes.append(
+            f"A GIF is played at {FASTEST_GIF} frames per second, the most that it can; give an .mp4 for {rate}."
+        )
     return notes + reading.caveats()
