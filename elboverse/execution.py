@@ -118,8 +118,9 @@ def resume(
     """Go on with a run that was interrupted or failed, or extend a finished one, and return it.
 
     The run ends bitwise as if it had never been interrupted (on the same machine with as many threads, on the CPU).
-    A run that is extended ends as the longer run would have, but for an annealing schedule that is not constant: it
-    keeps the length that it was laid out for, and beyond it β keeps its last value.
+    A run that is extended ends as the longer run would have, with two exceptions. An annealing schedule that is not
+    constant keeps the length that it was laid out for, and beyond it β keeps its last value. Of frames, whose moments
+    follow from the length of the run, those taken before the former end stay, and the longer run's follow after it.
 
     Args:
         path: the run's folder or its ``run.h5``.

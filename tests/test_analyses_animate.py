@@ -20,10 +20,10 @@ from PIL import Image
 from synthetic_runs import terms, write_run
 
 from elboverse.builtin.analyses import style
-from elboverse.builtin.analyses.animate import AnimateOptions, build
+from elboverse.builtin.analyses.animate import FASTEST_GIF, AnimateOptions, build
 from elboverse.cli.figures import write_animation
 from elboverse.contracts import Result
-from elboverse.errors import AnalysisError, ConfigError
+from elboverse.errors import AnalysisError, ConfigError, RunFileError
 from elboverse.execution import train
 from elboverse.runfile import Run, RunWriter
 
@@ -41,6 +41,8 @@ def write_film(
     replicas: int = 1,
     steps: int = STEPS,
     broken: bool = False,
+    described: dict[str, Any] | None = None,
+    spoilt: dict[str, float] | None = None,
 ) -> Path:
     """Write a run with random frames, latents that become active one by one, and points that spread out."""
     generator = np.random.default_rng(0)
@@ -49,13 +51,15 @@ def write_film(
         "config": {"name": "film", "model": {"name": "vae-1"}, "training": {"batch_size": 10}},
         "environment": {},
         "components": [],
-        "data": {"train_points": 200, "dimension": dimension, "shape": list(shape), "unit": "cm"},
+        "data": {"train_points": 200, "dimension": dimension, "shape": list(shape), "unit": "cm"} | (described or {}),
     }
     with RunWriter(path, documents=documents, replicas=replicas, latent_dim=latent_dim) as writer:
         if steps:
             settings: dict[str, Any] = {"active": min(2, latent_dim), "noise": 1.0, "prior_log_var": 0.0, "seed": 0}
             writer.append_rows(np.arange(steps), *terms(np.arange(steps), replicas, latent_dim, **settings))
         data = generator.normal(size=(replicas, shown, dimension)).astype(np.float32)
+        spoil = spoilt or {}
+        data[0, 3, 0] = spoil.get("data", 0.0)
         for step in FRAMES if steps else FRAMES[:1]:
             encoded = generator.normal(size=(2, replicas, points, latent_dim)).astype(np.float32)
             decoded = generator.normal(size=(2, replicas, shown, dimension)).astype(np.float32)
@@ -67,6 +71,8 @@ def write_film(
                 "reconstruction": decoded[0],
                 "sample_mean": decoded[1],
             }
+            for name in spoil.keys() & series.keys():
+                series[name][0, 3, 0] = spoil[name]
             writer.append_frame(step, data, series)
         writer.snapshot("finished" if steps else "running", {}, steps)
     return path
@@ -146,6 +152,34 @@ def test_a_run_stopped_before_its_first_step_has_one_frame_and_no_bounds(tmp_pat
     assert film(result, tmp_path / "film.gif").size == (700, 370)
 
 
+@pytest.mark.parametrize(
+    "described",
+    [{"names": 5}, {"names": [1, 2]}, {"names": "ab"}, {"shape": ["a", 2]}, {"shape": [-1, -2]}, {"shape": [[], 1, 2]}],
+    ids=str,
+)
+def test_what_a_document_says_wrongly_of_the_data_is_as_if_it_said_nothing(
+    tmp_path: Path, described: dict[str, Any]
+) -> None:
+    result = analyse(write_film(tmp_path / "run.h5", described=described))
+    assert result.draw is not None
+    labels = [axes.get_xlabel() for axes in result.draw().axes]
+    assert "x0 (cm)" in labels
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("data", np.nan, r"run.h5: /frames/data: infinity or NaN given, allowed are finite numbers"),
+        ("data", np.inf, r"run.h5: /frames/data: infinity or NaN given, allowed are finite numbers"),
+        ("latent_variance", -0.5, r"run.h5: /frames/latent_variance: -0.5 given, allowed are variances of 0 or more"),
+    ],
+)
+def test_frames_that_no_training_makes_are_refused(tmp_path: Path, name: str, value: float, message: str) -> None:
+    path = write_film(tmp_path / "run.h5", spoilt={name: value})
+    with pytest.raises(RunFileError, match=message):
+        analyse(path)
+
+
 def test_an_mp4_without_ffmpeg_is_refused_before_the_work_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,15 +217,26 @@ def test_films_and_sheets_of_every_kind_of_data_are_drawn(
     assert (picture.n_frames, picture.format) == (len(FRAMES), "GIF")
 
 
-def test_a_film_moves_at_its_rate_and_holds_its_last_frame(tmp_path: Path) -> None:
-    picture = film(analyse(write_film(tmp_path / "run.h5"), rate=5), tmp_path / "film.gif")
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [(5, [200] * 4), (30, [30, 40, 30, 30]), (40, [20, 30, 30, 20]), (50, [20] * 4), (60, [20] * 4)],
+)
+def test_a_film_moves_at_its_rate_and_holds_its_last_frame(tmp_path: Path, rate: int, expected: list[int]) -> None:
+    picture = film(analyse(write_film(tmp_path / "run.h5"), rate=rate), tmp_path / "film.gif")
     durations, pictures = [], []
     for number in range(picture.n_frames):
         picture.seek(number)
         durations.append(picture.info["duration"])
         pictures.append(np.asarray(picture.convert("L")))
-    assert durations == [200, 200, 200, 200, 1500]
+    assert durations == [*expected, 1500]
     assert all((one != other).any() for one, other in itertools.pairwise(pictures))
+
+
+@pytest.mark.parametrize(("rate", "is_said"), [(50, False), (51, True)])
+def test_where_a_gif_is_slower_than_its_rate_a_note_says_so(tmp_path: Path, rate: int, is_said: bool) -> None:
+    result = analyse(write_film(tmp_path / "run.h5"), rate=rate)
+    note = f"A GIF is played at {FASTEST_GIF} frames per second, the most that it can; give an .mp4 for {rate}."
+    assert (note in result.notes) == is_said
 
 
 def test_the_markers_move_along_the_curves(tmp_path: Path) -> None:

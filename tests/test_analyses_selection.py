@@ -175,7 +175,7 @@ def test_the_regime_of_a_step_is_that_of_its_first_point_in_every_pass(tmp_path:
     for step in range(25):
         point = step % (per_pass // batch_size) * batch_size
         expected.append(max(number for number, start in enumerate(starts) if start <= point))
-    spans = timeline.spans(25)
+    spans = timeline.spans(np.arange(25))
     found = [next(span.regime for span in spans if span.first <= step < span.end) for step in range(25)]
     assert found == expected
     assert spans[0] == Span(0, 0, 3)
@@ -185,7 +185,29 @@ def test_the_regime_of_a_step_is_that_of_its_first_point_in_every_pass(tmp_path:
 def test_a_start_among_the_points_that_no_batch_fits_into_has_no_span(tmp_path: Path) -> None:
     stream = {"points_per_pass": 39, "regimes": [{"name": n, "first_point": p} for n, p in (("a", 0), ("b", 35))]}
     path = write_estimates(tmp_path / "run.h5", noise(0, (9, 1)), noise(1, (9, 1)), stream=stream)
-    assert Timeline.of(Run.open(path), 10).spans(6) == [Span(0, 0, 3), Span(0, 3, 6)]
+    assert Timeline.of(Run.open(path), 10).spans(np.arange(6)) == [Span(0, 0, 3), Span(0, 3, 6)]
+
+
+def test_steps_that_are_passes_apart_cost_no_more_than_steps_side_by_side(tmp_path: Path) -> None:
+    stream = {"points_per_pass": 30, "regimes": [{"name": n, "first_point": p} for n, p in (("a", 0), ("b", 20))]}
+    paths, _ = pair(tmp_path, steps=3, every=10**11, stream=stream)  # three steps a pass
+    spans = Timeline.of(Run.open(paths[0]), 10).spans(10**11 * np.arange(3))
+    assert spans == [Span(0, 0, 2), Span(0, 10**11 - 1, 10**11 + 1), Span(1, 2 * 10**11, 2 * 10**11 + 1)]
+    result = analyse(paths)
+    assert [(regime["name"], regime["last_step"]) for regime in result.data["regimes"]] == [
+        ("a", 10**11),
+        ("b", 2 * 10**11),
+    ]
+    assert result.draw is not None
+    assert len(style.render(result.draw(), ".png")) > 5000
+
+
+def test_where_few_steps_are_recorded_the_last_of_them_in_each_regime_are_read(tmp_path: Path) -> None:
+    paths, estimates = pair(tmp_path, steps=12, every=5, stream=describe_stream(200))
+    regimes = analyse(paths, last=1).data["regimes"]
+    assert [(regime["batches"], regime["last_step"]) for regime in regimes] == [(1, 15), (1, 35), (1, 55)]
+    means = [regime["models"][1]["elbo"]["mean"] for regime in regimes]
+    assert means == pytest.approx(estimates[1, 0, [3, 7, 11], 0])
 
 
 def test_of_several_passes_the_last_complete_one_of_each_regime_is_read(tmp_path: Path) -> None:
@@ -224,6 +246,19 @@ def test_what_a_stream_does_not_say_of_a_regime_is_not_known(tmp_path: Path, eig
     (found,) = analyse(paths).data["regimes"]
     assert (found["name"], found["latents"], found["log_likelihood"]) == ("regime 0", None, None)
     assert found["models"][0]["theory"] is None
+
+
+@pytest.mark.parametrize("odd", [["x"], {"a": 1}, 5, None], ids=str)
+def test_documents_may_hold_anything_in_place_of_a_text(tmp_path: Path, odd: Any) -> None:
+    checkpoint = {"optimizer/exp_avg/decoder": np.zeros((1, 3), np.float32)}
+    values = noise(1, (20, 1))
+    paths = [
+        write_estimates(tmp_path / "odd.h5", values, values, model=odd, seed=odd, checkpoint=checkpoint),
+        write_estimates(tmp_path / "linear.h5", values, values, latent_dim=3),
+    ]
+    result = analyse(paths)
+    assert [model["counted"] for model in result.data["models"]] == ["checkpoint", "linear formula"]
+    assert "The runs have different seeds" in notes(result)
 
 
 # Sentences

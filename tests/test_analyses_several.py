@@ -14,6 +14,7 @@ from synthetic_runs import write_run
 from trained_runs import write_trained_run
 
 from elboverse.builtin.analyses import bounds, compare, style
+from elboverse.builtin.analyses.linear_optimum import is_linear
 from elboverse.builtin.analyses.reading import labels_of
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError
@@ -182,3 +183,20 @@ def test_figures_of_many_runs_are_drawn(tmp_path: Path, name: str) -> None:
     result = analyse(name, runs(tmp_path, 10, steps=50))
     assert result.draw is not None
     assert len(style.render(result.draw(), ".png")) > 5000
+
+
+@pytest.mark.parametrize("odd", [["x"], {"a": 1}, 5], ids=str)
+@pytest.mark.parametrize("name", ANALYSES)
+def test_documents_may_hold_anything_in_place_of_a_text(tmp_path: Path, name: str, odd: Any) -> None:
+    paths = [
+        write_run(tmp_path / "odd.h5", model=odd, data={"fingerprint": odd}),
+        write_run(tmp_path / "plain.h5", data={"fingerprint": "ab"}),
+    ]
+    assert analyse(name, paths).title
+
+
+@pytest.mark.parametrize("activation", [[1], {"a": 1}, "relu"], ids=str)
+def test_a_network_with_an_odd_output_activation_is_not_linear(activation: Any) -> None:
+    network = {"name": "affine", "output_activation": activation}
+    assert not is_linear({"model": {"name": "vae-1", "network": network}})
+    assert is_linear({"model": {"name": "vae-1", "network": {**network, "output_activation": None}}})

@@ -278,6 +278,7 @@ def test_evaluations_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         ({"config": {}}, "document 'environment': NoneType given"),
         ({**DOCUMENTS, "config": []}, "document 'config': list given"),
         ({**DOCUMENTS, "config": {"rate": float("nan")}}, "document 'config': cannot be stored as JSON"),
+        ({**DOCUMENTS, "config": {"seed": 10**400}}, "document 'config': cannot be stored as JSON"),
         ({**DOCUMENTS, "config": {"path": Path()}}, "document 'config': cannot be stored as JSON"),
         ({**DOCUMENTS, "data": {"names": "x" * (9 << 20)}}, "bytes given, at most"),
         ({**DOCUMENTS, "a/b": {}}, "document 'a/b'"),

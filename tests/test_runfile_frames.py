@@ -28,6 +28,7 @@ def frame(step: int, *, points: int = POINTS) -> tuple[int, Values, dict[str, Va
     series = {
         name: generator.normal(size=shapes[axes[-1]]).astype(np.float32) for name, (_unit, axes) in SERIES.items()
     }
+    series["latent_variance"] **= 2
     return step, np.arange(REPLICAS * SHOWN * DIMENSION, dtype=np.float32).reshape(REPLICAS, SHOWN, DIMENSION), series
 
 

@@ -395,6 +395,10 @@ FORGERIES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "NaN in JSON": (lambda file: document(file, "data", b'{"a": NaN}'), "/documents/data: .*NaN is no finite number"),
     "infinity in JSON": (lambda file: document(file, "data", b'{"a": 1e999}'), "/documents/data: .*no finite number"),
     "huge number in JSON": (lambda file: document(file, "data", b'{"a": ' + b"9" * 10_000 + b"}"), "/documents/data: "),
+    "an integer beyond all floats in JSON": (
+        lambda file: document(file, "timing", b'{"training_seconds": 1' + b"0" * 400 + b"}"),
+        "/documents/timing: .*no finite number",
+    ),
     "list for object": (lambda file: document(file, "config", b"[]"), "/documents/config: list given"),
     "no UTF-8": (lambda file: document(file, "config", b'{"a": "\xff"}'), "/documents/config: no valid JSON"),
     "large JSON": (

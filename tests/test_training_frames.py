@@ -14,6 +14,7 @@ from reliable import assert_same_run, contents, small, train_in_pieces
 from elboverse.errors import ConfigError
 from elboverse.execution import resume, train
 from elboverse.experiment import build_experiment
+from elboverse.runfile.frames import SERIES
 from elboverse.seeding import generator
 from elboverse.training.frames import MOST_IMAGES, MOST_POINTS, moments
 from elboverse.training.records import Evaluation, Frame
@@ -106,11 +107,19 @@ def test_frames_of_an_interrupted_run_are_bitwise_those_of_an_uninterrupted_one(
     assert_same_run(train_in_pieces(config, tmp_path / "pieces", stops), whole.path)
 
 
-def test_an_extended_run_keeps_its_frames_and_takes_those_of_the_longer_run(tmp_path: Path) -> None:
-    train(small(snapshots=4), out=tmp_path)
-    longer = resume(tmp_path, overrides=["training.epochs=10"])
+def test_an_extended_run_keeps_its_frames_and_is_otherwise_bitwise_the_longer_one(tmp_path: Path) -> None:
+    longer = train(small(snapshots=4, epochs=10), out=tmp_path / "longer")
+    train(small(snapshots=4), out=tmp_path / "extended")
+    extended = resume(tmp_path / "extended", overrides=["training.epochs=10"])
     assert longer.frames is not None
-    assert longer.frames.step.tolist() == [0, 3, 13, 60]  # those of 60 steps are 0, 7, 27 and 60
+    assert longer.frames.step.tolist() == [0, 7, 27, 60]
+    assert extended.frames is not None
+    assert extended.frames.step.tolist() == [0, 3, 13, 60]  # of 30 steps, the last one of which is not that of 60
+    ours, theirs = contents(extended.path), contents(longer.path)
+    assert {name for name in ours if ours[name] != theirs[name]} == {"frames/step", *(f"frames/{n}" for n in SERIES)}
+    for name in SERIES:
+        ends = [run.frames.read(name, 0)[[0, -1]] for run in (longer, extended) if run.frames is not None]
+        np.testing.assert_array_equal(*ends)
 
 
 def test_evaluations_and_frames_at_the_same_step_see_the_same_parameters() -> None:

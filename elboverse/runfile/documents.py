@@ -28,6 +28,7 @@ def encoded(documents: Mapping[str, Any]) -> dict[str, bytes]:
             raise RunFileError(f"document {name!r}: {type(document).__name__} given, allowed is {_allowed(name)}")
         try:
             texts[name] = json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+            _loaded(texts[name])  # what could not be read must not be written
         except (TypeError, ValueError, RecursionError) as error:
             raise RunFileError(f"document {name!r}: cannot be stored as JSON: {error}") from error
     size = sum(len(text) for text in texts.values())
@@ -75,11 +76,21 @@ def _allowed(name: str) -> str:
 def _parse(stored: Stored) -> Any:
     text = stored.read().tobytes()
     try:
-        return json.loads(text.decode(), parse_float=_finite, parse_constant=_finite)
+        return _loaded(text)
     except RecursionError as error:
         raise stored.fault("JSON that is nested too deep") from error
     except ValueError as error:
         raise stored.fault(f"no valid JSON in UTF-8: {error}") from error
+
+
+def _loaded(text: bytes) -> Any:
+    return json.loads(text.decode(), parse_float=_finite, parse_int=_bounded, parse_constant=_finite)
+
+
+def _bounded(text: str) -> int:
+    """Return an integer that is no larger than any float: readers turn some into these."""
+    _finite(text)
+    return int(text)
 
 
 def _finite(text: str) -> float:

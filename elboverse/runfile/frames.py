@@ -131,17 +131,32 @@ class Frames:
         return cls(step, {name: one for name, one in stored.items() if name != "step"})
 
     def data(self, replica: int) -> Values:
-        """Return the points that are shown in data space, in data units, shape (Q, D)."""
-        return self.stored["data"].read(replica)
+        """Return the points that are shown in data space, in data units, shape (Q, D).
+
+        Raises:
+            RunFileError: they cannot be read, or are not finite, as the points of a dataset are.
+        """
+        points = self.stored["data"].read(replica)
+        if not np.isfinite(points).all():
+            raise self.stored["data"].fault("infinity or NaN given, allowed are finite numbers")
+        return points
 
     def read(self, name: str, replica: int) -> Values:
         """Return a series of one replica: (F, M, H) in latent space, (F, Q, D) in data units.
 
+        Not all need be finite: a training that diverges ends so.
+
         Args:
             name: one of `SERIES`.
             replica: 0 … R − 1.
+
+        Raises:
+            RunFileError: the values cannot be read, or a variance is negative.
         """
-        return self.stored[name].read((slice(None), replica))
+        values = self.stored[name].read((slice(None), replica))
+        if name == "latent_variance" and bool((values < 0).any()):
+            raise self.stored[name].fault(f"{values[values < 0][0]:g} given, allowed are variances of 0 or more")
+        return values
 
 
 def _check(

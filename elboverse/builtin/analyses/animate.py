@@ -7,6 +7,7 @@ meet while the latent space unfolds. How many frames there are is a setting of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
     from elboverse.runfile import Run
 
-__all__ = ["AnimateOptions", "Curves", "Film", "build"]
+__all__ = ["FASTEST_GIF", "AnimateOptions", "Curves", "Film", "build"]
+
+FASTEST_GIF: Final = 50
+"""Frames per second: a GIF counts in hundredths of a second, and programs play a single one of them as ten."""
 
 _MOST_ROWS: Final = 11
 _WINDOW: Final = 100
@@ -46,7 +50,7 @@ class AnimateOptions(OneReplicaOptions):
     rate: int = attrs.field(
         default=10,
         validator=in_range(minimum=1, maximum=60),
-        metadata={"help": "Frames per second of a GIF or MP4."},
+        metadata={"help": "Frames per second of a GIF, at most 50, or an MP4."},
     )
 
 
@@ -147,7 +151,7 @@ def build(options: AnimateOptions, run: Run) -> Result:
             *(head for latent in film.shown for head in (f"SD of ν, latent {latent}", f"τ, latent {latent}")),
         ),
         rows=[_row(frames[number]) for number in chosen],
-        notes=_notes(reading, film),
+        notes=_notes(reading, film, options.rate),
         data={
             "replica": options.replica,
             "points": film.means.shape[1],
@@ -170,8 +174,7 @@ def _read(reading: Reading, replica: int) -> Film:
     shown: Sequence[int] = range(min(2, run.latent_dim))
     if run.latent_dim > 2 and (len(run.steps) or any(reading.evaluated(split) for split in run.splits)):
         shown = sorted(int(latent) for latent in final_latents(reading).order[0, :2])
-    names, shape, unit = at(run.data, "names"), at(run.data, "shape"), at(run.data, "unit")
-    image = isinstance(shape, list) and is_image(shape) and int(np.prod(shape)) == data.shape[1]
+    dimension, unit = data.shape[1], at(run.data, "unit")
     return Film(
         steps=run.frames.step,
         means=run.frames.read("latent_mean", replica),
@@ -180,11 +183,25 @@ def _read(reading: Reading, replica: int) -> Film:
         reconstructions=run.frames.read("reconstruction", replica),
         samples=run.frames.read("sample_mean", replica),
         shown=tuple(shown),
-        names=tuple(names) if names and len(names) == data.shape[1] else tuple(f"x{d}" for d in range(data.shape[1])),
+        names=_names(at(run.data, "names"), dimension),
         unit=unit if isinstance(unit, str) else "",
-        image_shape=tuple(shape) if image else None,
+        image_shape=_image_shape(at(run.data, "shape"), dimension),
         curves=_curves(reading) if len(run.steps) else None,
     )
+
+
+def _names(names: Any, dimension: int) -> tuple[str, ...]:
+    """Return what a document calls the dimensions; x0, x1, … where it has no text for each of them."""
+    if isinstance(names, list) and len(names) == dimension and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    return tuple(f"x{number}" for number in range(dimension))
+
+
+def _image_shape(shape: Any, dimension: int) -> tuple[int, ...] | None:
+    """Return what a document has as the shape of an image with so many numbers; None where it has none."""
+    if not isinstance(shape, list) or not all(isinstance(size, int) and size > 0 for size in shape):
+        return None
+    return tuple(shape) if is_image(shape) and math.prod(shape) == dimension else None
 
 
 def _curves(reading: Reading) -> Curves:
@@ -227,7 +244,7 @@ def _row(frame: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def _notes(reading: Reading, film: Film) -> list[str]:
+def _notes(reading: Reading, film: Film, rate: int) -> list[str]:
     frames, points = plural(len(film.steps), "frame"), plural(film.means.shape[1], "point")
     notes = [f"{frames} of {points}; ELBO and entropy sum are moving averages of training."]
     if len(film.data) < film.means.shape[1]:
@@ -238,4 +255,8 @@ def _notes(reading: Reading, film: Film) -> list[str]:
             f"{film.shown[0]} and {film.shown[1]}."
         )
     notes.append("The animation itself: --figure with a file that ends in .gif or .mp4; other endings give a sheet.")
+    if rate > FASTEST_GIF:
+        notes.append(
+            f"A GIF is played at {FASTEST_GIF} frames per second, the most that it can; give an .mp4 for {rate}."
+        )
     return notes + reading.caveats()

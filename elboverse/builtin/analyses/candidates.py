@@ -8,7 +8,7 @@ from typing import Any, Final
 import attrs
 
 from elboverse.builtin.analyses.linear_optimum import is_linear
-from elboverse.builtin.analyses.reading import Reading, at, labels_of, plural
+from elboverse.builtin.analyses.reading import Reading, at, differ, labels_of, plural
 from elboverse.errors import AnalysisError
 from elboverse.registry import normalised
 from elboverse.runfile import Run
@@ -65,7 +65,7 @@ def candidates(readings: Sequence[Reading]) -> tuple[Candidate, ...]:
     runs = [reading.run for reading in readings]
     names = [at(run.config, "model", "name") for run in runs]
     labels = [f"H = {run.latent_dim}" for run in runs]
-    if len(set(names)) > 1:
+    if differ(names):
         labels = [f"{name}, {label}" for name, label in zip(names, labels, strict=True)]
     if len(set(labels)) < len(labels):
         labels = labels_of([run.path for run in runs])

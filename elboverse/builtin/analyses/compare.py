@@ -12,7 +12,7 @@ import numpy as np
 from elboverse import identities
 from elboverse.builtin.analyses.curves import moving_average, quartiles
 from elboverse.builtin.analyses.final_latents import final_latents
-from elboverse.builtin.analyses.reading import Array, Reading, ReplicaOptions, labels_of, plural
+from elboverse.builtin.analyses.reading import Array, Reading, ReplicaOptions, differ, labels_of, plural
 from elboverse.config import flattened
 from elboverse.contracts import Result, Table
 from elboverse.errors import AnalysisError
@@ -178,7 +178,7 @@ def _differences(configs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     flat = [flattened(config) for config in configs]
     keys = dict.fromkeys(key for each in flat for key in each)
     values = {key: [each.get(key) for each in flat] for key in keys}
-    return {key: each for key, each in values.items() if any(value != each[0] for value in each)}
+    return {key: each for key, each in values.items() if differ(each)}
 
 
 def _shown(value: Any) -> str:
@@ -196,7 +196,7 @@ def _notes(compared: Sequence[Compared], differences: dict[str, list[Any]]) -> l
         notes.append(
             f"The best held-out ELBO is that of {first.label}, {ahead:.4f} ± {error:.4f} nats ahead of {second.label}."
         )
-    if len({run.reading.run.data.get("fingerprint") for run in compared}) > 1:
+    if differ([run.reading.run.data.get("fingerprint") for run in compared]):
         notes.append("The runs were trained on different data, so their ELBOs cannot be compared point by point.")
     if not differences:
         notes.append("Their configs are the same.")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Final
 
 from matplotlib.animation import PillowWriter
 from PIL import Image
+
+from elboverse.builtin.analyses.animate import FASTEST_GIF
 
 __all__ = ["GifWriter"]
 
@@ -30,5 +33,7 @@ class GifWriter(PillowWriter):
         first, *others = (
             frame.convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE) for frame in self._frames
         )
-        durations = [round(1000 / self.fps)] * len(others) + [_HOLD_MILLISECONDS]
+        rate = min(self.fps, FASTEST_GIF)
+        starts = [round(100 * number / rate) for number in range(len(self._frames))]  # which keep pace together
+        durations = [10 * (end - start) for start, end in itertools.pairwise(starts)] + [_HOLD_MILLISECONDS]
         first.save(self.outfile, format="GIF", save_all=True, append_images=others, duration=durations, loop=0)

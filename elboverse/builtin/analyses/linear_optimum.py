@@ -96,7 +96,7 @@ def is_linear(config: Mapping[str, Any]) -> bool:
     name = normalised(model) if isinstance(model, str) else ""
     if name == "linearvae":
         return constraint is None
-    is_affine = at(network, "name") == "affine" and at(network, "output_activation") in {None, "identity"}
+    is_affine = at(network, "name") == "affine" and at(network, "output_activation") in (None, "identity")
     return is_affine and (
         (name in {"vae0", "vae1"} and constraint is None) or (name == "vae2" and constraint == "rescale")
     )

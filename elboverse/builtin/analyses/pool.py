@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from elboverse.builtin.analyses.reading import Array, Reading, at, plural
+from elboverse.builtin.analyses.reading import Array, Reading, at, differ, plural
 from elboverse.errors import AnalysisError
 from elboverse.runfile import Run
 
@@ -52,8 +52,8 @@ class Pool:
         """Return what the runs are, for titles."""
         if len(self.readings) == 1:
             return self.readings[0].described()
-        models = {at(reading.run.config, "model", "name") for reading in self.readings}
-        model = f", {models.pop()}" if len(models) == 1 else ""
+        models = [at(reading.run.config, "model", "name") for reading in self.readings]
+        model = "" if differ(models) else f", {models[0]}"
         return f"median of {len(self.replicas)} replicas in {len(self.readings)} runs{model}"
 
     @property

@@ -15,7 +15,7 @@ from elboverse.errors import AnalysisError
 from elboverse.runfile import Run
 from elboverse.structuring import in_range
 
-__all__ = ["Array", "Reading", "ReplicaOptions", "at", "labels_of", "listed", "plural"]
+__all__ = ["Array", "Reading", "ReplicaOptions", "at", "differ", "labels_of", "listed", "plural"]
 
 Array = npt.NDArray[Any]
 
@@ -133,6 +133,11 @@ def at(table: Any, *keys: str) -> Any:
             return None
         table = table.get(key)
     return table
+
+
+def differ(values: Sequence[Any]) -> bool:
+    """Return whether not all the values, which documents hold and thus may be of any type, are the same."""
+    return any(value != values[0] for value in values)
 
 
 def plural(count: int, noun: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 import attrs
 
-from elboverse.builtin.analyses.reading import at
+from elboverse.builtin.analyses.reading import Array, at
 from elboverse.errors import AnalysisError
 from elboverse.runfile import Run
 
@@ -90,25 +91,26 @@ class Timeline:
             points // batch_size,
         )
 
-    def spans(self, end: int) -> list[Span]:
-        """Return the spans that the first `end` steps have begun, in order; the last one may end later.
+    def spans(self, steps: Array) -> list[Span]:
+        """Return the spans that hold recorded steps, in order; the last one may end later than they do.
 
-        A regime too short for a batch to begin in it has none.
+        Only these are walked: what lies between two recorded steps may be any number of passes.
+
+        Args:
+            steps: those that are recorded, increasing, at least one, shape (T,).
         """
         if self.steps_per_pass is None:
-            return [Span(0, 0, end)]
+            return [Span(0, 0, int(steps[-1]) + 1)]
         ends = [*self.first_steps[1:], self.steps_per_pass]
-        pass_spans = [
-            (regime, first, last)
-            for regime, (first, last) in enumerate(zip(self.first_steps, ends, strict=True))
-            if first < last
-        ]
-        return [
-            Span(regime, start + first, start + last)
-            for start in range(0, end, self.steps_per_pass)
-            for regime, first, last in pass_spans
-            if start + first < end
-        ]
+        spans: list[Span] = []
+        row = 0
+        while row < len(steps):
+            within = int(steps[row]) % self.steps_per_pass
+            start = int(steps[row]) - within
+            regime = bisect.bisect_right(self.first_steps, within) - 1
+            spans.append(Span(regime, start + self.first_steps[regime], start + ends[regime]))
+            row = bisect.bisect_left(steps, spans[-1].end, lo=row)
+        return spans
 
 
 def _is_count(value: Any) -> bool:

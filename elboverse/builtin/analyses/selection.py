@@ -22,7 +22,7 @@ import numpy as np
 from elboverse.builtin.analyses.candidates import Candidate, candidates, require_same_batches
 from elboverse.builtin.analyses.linear_optimum import linear_optimum
 from elboverse.builtin.analyses.pool import Pool
-from elboverse.builtin.analyses.reading import Array, ReplicaOptions, at, listed, plural
+from elboverse.builtin.analyses.reading import Array, ReplicaOptions, at, differ, listed, plural
 from elboverse.builtin.analyses.regimes import Regime, Span, Timeline
 from elboverse.contracts import Result, Table
 from elboverse.errors import AnalysisError
@@ -77,7 +77,7 @@ class Selection:
     @property
     def spans(self) -> list[Span]:
         """The stretches of the record, each in one regime."""
-        return self.timeline.spans(int(self.steps[-1]) + 1)
+        return self.timeline.spans(self.steps)
 
     def bic(self, name: str) -> Array:
         """Return k ln B − 2B · (estimate per point) of every batch, shape (M, T, R)."""
@@ -193,7 +193,7 @@ def _is_complete(selection: Selection, span: Span) -> bool:
 
 def _regime_data(selection: Selection, regime: Regime, span: Span, last: int) -> dict[str, Any]:
     steps = selection.steps
-    end = min(span.end, int(steps[-1]) + 1)
+    end = int(steps[steps < span.end][-1]) + 1
     rows = (steps >= max(span.first, end - last)) & (steps < end)
     estimates = {name: values[:, rows] for name, values in selection.estimates.items()}
     tables = {
@@ -305,7 +305,7 @@ def _notes(selection: Selection, regimes: list[dict[str, Any]], pool: Pool) -> l
     missing = [regime.name for regime in selection.timeline.regimes if regime.name not in reached]
     if missing:
         notes.append(f"The record ends before {listed(missing)}.")
-    if len({at(reading.run.config, "seed") for reading in pool.readings}) > 1:
+    if differ([at(reading.run.config, "seed") for reading in pool.readings]):
         notes.append("The runs have different seeds, so the same step may have seen other points in each of them.")
     return notes + pool.caveats()
 
