@@ -239,7 +239,25 @@ def test_a_description_of_a_stream_that_makes_no_sense_is_refused(tmp_path: Path
         analyse(paths)
 
 
-@pytest.mark.parametrize("eigenvalues", [[1.0, "a"], 3, [], None])
+def test_regimes_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    names = ("6 latents", "2 latents", "6 latents", "2 latents", "none")
+    regimes = [{"name": name, "first_point": 100 * n, "latents": 0} for n, name in enumerate(names)]
+    paths, _ = pair(tmp_path, steps=25, stream={"points_per_pass": 500, "regimes": regimes})
+    result = analyse(paths)
+    found = [(regime["name"], regime["latents"]) for regime in result.data["regimes"]]
+    assert found == [("6 latents (1)", 0), ("2 latents (1)", 0), ("6 latents (2)", 0)]
+    assert "The record ends within 6 latents (2), after 5 steps that are used." in notes(result)
+    assert "No step is recorded in 2 latents (2) and none." in notes(result)
+
+
+def test_regimes_that_all_steps_pass_over_are_said_to_have_none(tmp_path: Path) -> None:
+    paths, _ = pair(tmp_path, steps=3, every=30, stream=describe_stream(100))  # 10 steps a regime
+    result = analyse(paths)
+    assert [regime["name"] for regime in result.data["regimes"]] == ["6 latents"]
+    assert "No step is recorded in 2 latents and 4 latents." in notes(result)
+
+
+@pytest.mark.parametrize("eigenvalues", [[1.0, "a", *[1.0] * 8], [1.0] * 9, [1.0] * 11, 3, [], None])
 def test_what_a_stream_does_not_say_of_a_regime_is_not_known(tmp_path: Path, eigenvalues: Any) -> None:
     regime = {"first_point": 0, "covariance_eigenvalues": eigenvalues, "latents": -1, "log_likelihood": "a"}
     paths, _ = pair(tmp_path, stream={"points_per_pass": 100, "regimes": [regime]})
@@ -319,7 +337,7 @@ def test_a_record_that_ends_early_is_read_as_far_as_it_goes(tmp_path: Path) -> N
     assert result.data["regimes"][1]["models"][0]["elbo"]["mean"] == pytest.approx(estimates[0, 0, 20:25].mean())
     found = notes(result)
     assert "The record ends within 2 latents, after 5 steps that are used." in found
-    assert "The record ends before 4 latents." in found
+    assert "No step is recorded in 4 latents." in found
     assert f"{short}: The run is not finished (status: interrupted, 25 steps recorded)." in found
     assert "Only the 25 steps that all runs have recorded are used." in found
 

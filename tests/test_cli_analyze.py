@@ -406,3 +406,18 @@ def test_a_run_is_given_by_its_folder_or_its_file(
     by_file = capsys.readouterr().out
     main([*command, *[str(file.parent)] * several, *(["--overwrite"] if len(command) == 1 else [])])
     assert capsys.readouterr().out == by_file
+
+
+@pytest.mark.parametrize(
+    ("latents", "named"), [([3], [3]), ([1, 2], [1, 2]), ([1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, None])], ids=str
+)
+def test_the_folder_of_a_sweep_is_no_run_and_its_runs_are_named(
+    elboverse: Callable[..., Ran], tmp_path: Path, latents: list[int], named: list[int | None]
+) -> None:
+    (tmp_path / "sweep.toml").write_text(
+        f'[dataset]\nname = "circle"\n[model]\nname = "vae-1"\n[sweep]\n"model.latent_dim" = {latents}\n'
+    )
+    ran = elboverse("analyze", "collapse", tmp_path)
+    shown = ", ".join("…" if latent is None else f"{tmp_path}/latent_dim={latent}" for latent in named)
+    message = f"{tmp_path} is the folder of a sweep, and this analysis reads one run; give one of {shown}"
+    assert (ran.code, ran.err) == (1, f"Error: {message}\n")

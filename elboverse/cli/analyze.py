@@ -27,6 +27,8 @@ __all__ = ["analyze"]
 _OWN: Final = ("as_json", "figure", "help", "json", "paths")
 """What no analysis may call an option of its own: the parameters that every command has."""
 
+_MOST_NAMED: Final = 6
+
 
 class AnalysisGroup(click.Group):
     """A group whose commands are the analyses that can be found when it is used."""
@@ -78,7 +80,7 @@ def _command(registry: Registry, registered: Registered) -> click.Command:
         if figure is not None:
             check_figure(figure, moving=animated)
         with ExitStack() as stack:
-            files = [file for path in paths for file in run_files(path)] if isinstance(paths, tuple) else [paths]
+            files = [file for path in paths for file in run_files(path)] if isinstance(paths, tuple) else [_one(paths)]
             runs = tuple(stack.enter_context(Run.open(file)) for file in files)
             result = analysed(registered, options, runs)
             write = None if figure is None else _writer(registered, result, figure)
@@ -112,6 +114,20 @@ def _command(registry: Registry, registered: Registered) -> click.Command:
         ],
         help=f"{registered.component.summary[:1].upper()}{registered.component.summary[1:]}.",
     )
+
+
+def _one(path: Path) -> Path:
+    """Return the path of one run.
+
+    Raises:
+        AnalysisError: it is the folder of a sweep, which has several.
+    """
+    files = run_files(path)
+    if files == [path]:
+        return path
+    names = [str(file.parent) for file in files]
+    shown = ", ".join(names[:_MOST_NAMED]) + (", …" if len(names) > _MOST_NAMED else "")
+    raise AnalysisError(f"{path} is the folder of a sweep, and this analysis reads one run; give one of {shown}")
 
 
 def _writer(registered: Registered, result: Result, figure: Path) -> Callable[[], None]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bisect
+import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -20,7 +22,7 @@ class Regime:
     """Points of one distribution.
 
     Args:
-        name: what it is called.
+        name: what it is called; those of the same name are numbered.
         points: N, how many of them a pass has.
         latents: how many latents generate it; None if that is not known.
         log_likelihood: its expected log-likelihood under the generating density in nats per point, or None.
@@ -75,17 +77,19 @@ class Timeline:
             return cls((whole,), (0,), None)
         points, entries = at(stream, "points_per_pass"), at(stream, "regimes")
         starts = [at(entry, "first_point") for entry in entries] if isinstance(entries, list) else []
-        if not (_is_count(points) and points >= batch_size and _ascends_from_zero(starts, points)):
+        if not (_is_count(points, batch_size) and _ascends_from_zero(starts, points)):
             raise AnalysisError(
                 f"{run.path}: /documents/data: its stream has points_per_pass {points!r} and regimes with first_point "
                 f"{starts!r}; allowed are at least {batch_size} points, a batch, and ascending starts below them, "
                 f"the first one 0"
             )
         lengths = [end - start for start, end in zip(starts, [*starts[1:], points], strict=True)]
+        names = _numbered([str(entry.get("name", f"regime {number}")) for number, entry in enumerate(entries)])
+        dimension = at(run.data, "dimension")
         return cls(
             tuple(
-                _regime(entry, number, length)
-                for number, (entry, length) in enumerate(zip(entries, lengths, strict=True))
+                _regime(entry, name, length, dimension)
+                for entry, name, length in zip(entries, names, lengths, strict=True)
             ),
             tuple(min(-(-start // batch_size), points // batch_size) for start in starts),
             points // batch_size,
@@ -113,8 +117,8 @@ class Timeline:
         return spans
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _is_count(value: Any, minimum: int) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
 
 
 def _ascends_from_zero(starts: Sequence[Any], points: int) -> bool:
@@ -127,14 +131,20 @@ def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _regime(entry: Mapping[str, Any], number: int, points: int) -> Regime:
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Return the names, those that occur several times with a number each, as in ``2 latents (1)``."""
+    several = {name: itertools.count(1) for name, count in Counter(names).items() if count > 1}
+    return [f"{name} ({next(several[name])})" if name in several else name for name in names]
+
+
+def _regime(entry: Mapping[str, Any], name: str, points: int, dimension: Any) -> Regime:
     latents, log_likelihood = entry.get("latents"), entry.get("log_likelihood")
     eigenvalues = entry.get("covariance_eigenvalues")
-    known = eigenvalues if isinstance(eigenvalues, list) and all(map(_is_number, eigenvalues)) else []
+    known = isinstance(eigenvalues, list) and len(eigenvalues) == dimension and all(map(_is_number, eigenvalues))
     return Regime(
-        name=str(entry.get("name", f"regime {number}")),
+        name=name,
         points=points,
-        latents=latents if _is_count(latents) else None,
+        latents=latents if _is_count(latents, 0) else None,
         log_likelihood=float(log_likelihood) if _is_number(log_likelihood) else None,
-        covariance_eigenvalues=tuple(sorted(map(float, known), reverse=True)) or None,
+        covariance_eigenvalues=tuple(sorted(map(float, eigenvalues or []), reverse=True)) if known else None,
     )

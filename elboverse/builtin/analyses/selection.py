@@ -301,10 +301,10 @@ def _notes(selection: Selection, regimes: list[dict[str, Any]], pool: Pool) -> l
         for regime in regimes
         if not regime["is_complete"]
     ]
-    reached = {regime["name"] for regime in regimes}
-    missing = [regime.name for regime in selection.timeline.regimes if regime.name not in reached]
+    reached = {span.regime for span in selection.spans}
+    missing = [regime.name for number, regime in enumerate(selection.timeline.regimes) if number not in reached]
     if missing:
-        notes.append(f"The record ends before {listed(missing)}.")
+        notes.append(f"No step is recorded in {listed(missing)}.")
     if differ([at(reading.run.config, "seed") for reading in pool.readings]):
         notes.append("The runs have different seeds, so the same step may have seen other points in each of them.")
     return notes + pool.caveats()
