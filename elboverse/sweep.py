@@ -36,7 +36,7 @@ from elboverse.errors import ConfigError, ElboverseError, Interrupted, NonFinite
 from elboverse.registry import Registry
 from elboverse.runfile import RUN_FILE, Run, WriterLock
 
-__all__ = ["SWEEP_FILE", "expand", "is_sweep", "refuse_both", "resume_sweep", "train_sweep"]
+__all__ = ["SWEEP_FILE", "begun_run_files", "expand", "is_sweep", "refuse_both", "resume_sweep", "train_sweep"]
 
 SWEEP_FILE: Final = "sweep.toml"
 
@@ -200,6 +200,23 @@ def run_files(path: Path) -> list[Path]:
     if not (path / SWEEP_FILE).is_file():
         return [path]
     return [path / name / RUN_FILE for name in expand(read_table(path / SWEEP_FILE))]
+
+
+def begun_run_files(path: Path) -> list[Path]:
+    """Return what `run_files` does, once it is known that every run of the sweep has begun.
+
+    Raises:
+        ConfigError: the folder's ``sweep.toml`` is not usable.
+        RunFileError: a run of the sweep has not begun.
+    """
+    files = run_files(path)
+    missing = [file.parent.name for file in files if not file.exists()] if files != [path] else []
+    if missing:
+        raise RunFileError(
+            f"{path}: {len(missing)} of the {len(files)} runs of this sweep have not begun, {missing[0]} first; go on "
+            f"with `elboverse train --resume {shlex.quote(str(path))}`, or give the run files that are there"
+        )
+    return files
 
 
 def _extended(table: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

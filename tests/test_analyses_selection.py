@@ -103,8 +103,8 @@ def test_on_the_stream_the_entropy_sum_picks_the_right_model_in_every_batch(tmp_
     for regime in result.data["regimes"]:
         shares = [model["entropy_sum"]["lowest_share"] for model in regime["models"]]
         assert shares == [float(model["latent_dim"] == regime["latents"]) for model in result.data["models"]]
-    assert "2 latents: the ELBO picks H = 2 (" in notes(result)
-    assert "and the entropy sum picks H = 6 (100.0 % of the batches)" in notes(result)
+    assert "2 latents: the lowest mean BIC is that of H = 2 by ELBO (" in notes(result)
+    assert "and of H = 6 by entropy sum (lowest in 100.0 % of the batches)" in notes(result)
 
 
 def test_replicas_are_taken_together_or_one_by_one(tmp_path: Path) -> None:
@@ -388,3 +388,23 @@ def test_the_command_imports_no_torch_and_prints_the_models_and_regimes_as_json(
     assert [model["label"] for model in printed["models"]] == ["H = 2", "H = 4", "H = 6"]
     assert [regime["name"] for regime in printed["regimes"]] == ["6 latents", "2 latents", "4 latents"]
     assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(("entropy_sum", "told"), [(-8.0, True), (-9.9, False)])
+def test_models_whose_estimates_disagree_are_told_as_not_converged(
+    tmp_path: Path, entropy_sum: float, *, told: bool
+) -> None:
+    shape = (40, 1)
+    paths = [
+        write_estimates(
+            tmp_path / f"{number}.h5",
+            np.full(shape, -10.0),
+            np.full(shape, estimate) + 0.01 * noise(number, shape),
+            latent_dim=2 + number,
+        )
+        for number, estimate in enumerate((entropy_sum, -10.0))
+    ]
+    found = [note for note in analyse(paths).notes if "had not converged" in note]
+    assert bool(found) == told
+    if told:
+        assert "ELBO and entropy sum differ (H = 2 by -2 nats)" in found[0]

@@ -276,6 +276,18 @@ def test_a_sweep_that_cannot_begin_leaves_nothing_behind(tmp_path: Path) -> None
     train_sweep(table(), out=tmp_path)
 
 
+def test_a_sweep_with_runs_that_have_not_begun_is_not_analysed_as_a_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with after_update(3, terminate), pytest.raises(Interrupted):
+        train_sweep(table(), out=tmp_path)
+    with pytest.raises(SystemExit):
+        main(["analyze", "compare", str(tmp_path)])
+    told = capsys.readouterr().err
+    assert "1 of the 2 runs of this sweep have not begun, latent_dim=2 first" in told
+    assert f"elboverse train --resume {tmp_path}" in told
+
+
 def test_an_earlier_run_is_not_repeated_as_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["train", "--like", str(tmp_path / "run.h5"), "--sweep", "seed=1,2"])

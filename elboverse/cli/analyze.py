@@ -20,7 +20,7 @@ from elboverse.contracts import Result
 from elboverse.errors import AnalysisError, PluginError
 from elboverse.registry import Registered, Registry, discover
 from elboverse.runfile import Run
-from elboverse.sweep import run_files
+from elboverse.sweep import begun_run_files, run_files
 
 __all__ = ["analyze"]
 
@@ -80,16 +80,23 @@ def _command(registry: Registry, registered: Registered) -> click.Command:
         if figure is not None:
             check_figure(figure, moving=animated)
         with ExitStack() as stack:
-            files = [file for path in paths for file in run_files(path)] if isinstance(paths, tuple) else [_one(paths)]
+            files = (
+                [file for path in paths for file in begun_run_files(path)]
+                if isinstance(paths, tuple)
+                else [_one(paths)]
+            )
             runs = tuple(stack.enter_context(Run.open(file)) for file in files)
             result = analysed(registered, options, runs)
             write = None if figure is None else _writer(registered, result, figure)
-            if as_json:
-                click.echo(_as_json(registered, runs, result))
-            else:
-                print_result(result, sys.stdout)
+            try:
+                if write is not None:
+                    write()  # before the table, which a pipe may end
+            finally:
+                if as_json:
+                    click.echo(_as_json(registered, runs, result))
+                else:
+                    print_result(result, sys.stdout)
             if write is not None:
-                write()
                 click.echo(f"Figure: {figure}", err=as_json)
 
     return click.Command(

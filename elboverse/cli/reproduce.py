@@ -29,7 +29,7 @@ from elboverse.reproduction import (
     train_runs,
 )
 from elboverse.runfile import Run
-from elboverse.sweep import run_files
+from elboverse.sweep import begun_run_files
 
 __all__ = ["reproduce"]
 
@@ -88,7 +88,7 @@ def reproduce(
     if finished and (overrides or overwrite):
         raise click.UsageError("--from takes runs as they are; leave out --set and --overwrite.")
     experiment = find_experiment(name, registry)
-    given = tuple(file for path in finished for file in run_files(path))
+    given = tuple(file for path in finished for file in begun_run_files(path))
     if given:
         folder, paths = out or (finished[0] if finished[0].is_dir() else finished[0].parent), given
     else:

@@ -15,7 +15,7 @@ import numpy as np
 
 from elboverse.builtin.analyses.curves import moving_average
 from elboverse.builtin.analyses.pool import Pool
-from elboverse.builtin.analyses.reading import Array, ReplicaOptions, plural
+from elboverse.builtin.analyses.reading import Array, ReplicaOptions, listed, plural
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError
 from elboverse.structuring import in_range
@@ -269,4 +269,10 @@ def _notes(reading: Pool, bounds: Bounds, final: list[dict[str, Any]]) -> list[s
     if truth is not None:
         notes.append(f"Log-likelihood of the held-out points under the generating density: {truth:.4f}.")
     notes.append("The difference is a signed sum that can cancel; `elboverse analyze stationarity` shows its terms.")
+    mixed = reading.mixed_settings()
+    if mixed:
+        notes.append(
+            f"The runs differ in {listed(mixed)}; medians and bands are over all of them alike. "
+            "`elboverse analyze compare` shows each by itself."
+        )
     return notes + reading.caveats()

@@ -188,7 +188,9 @@ def _shown(value: Any) -> str:
 def _notes(compared: Sequence[Compared], differences: dict[str, list[Any]]) -> list[str]:
     notes = []
     evaluated = [run for run in compared if run.held_out_elbo is not None and run.held_out_standard_error is not None]
-    if len(evaluated) > 1:
+    if differ([run.reading.run.data.get("fingerprint") for run in compared]):
+        notes.append("The runs were trained on different data, so their ELBOs cannot be compared.")
+    elif len(evaluated) > 1:
         ranked = sorted(evaluated, key=lambda run: -(run.held_out_elbo or 0.0))
         first, second = ranked[:2]
         ahead = (first.held_out_elbo or 0.0) - (second.held_out_elbo or 0.0)
@@ -196,8 +198,6 @@ def _notes(compared: Sequence[Compared], differences: dict[str, list[Any]]) -> l
         notes.append(
             f"The best held-out ELBO is that of {first.label}, {ahead:.4f} ± {error:.4f} nats ahead of {second.label}."
         )
-    if differ([run.reading.run.data.get("fingerprint") for run in compared]):
-        notes.append("The runs were trained on different data, so their ELBOs cannot be compared point by point.")
     if not differences:
         notes.append("Their configs are the same.")
     notes += [f"{run.label}: {note}" for run in compared for note in run.reading.caveats()]

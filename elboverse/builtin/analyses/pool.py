@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 
 from elboverse.builtin.analyses.reading import Array, Reading, at, differ, plural
+from elboverse.config import flattened
 from elboverse.errors import AnalysisError
 from elboverse.runfile import Run
 
@@ -55,6 +56,12 @@ class Pool:
         models = [at(reading.run.config, "model", "name") for reading in self.readings]
         model = "" if differ(models) else f", {models[0]}"
         return f"median of {len(self.replicas)} replicas in {len(self.readings)} runs{model}"
+
+    def mixed_settings(self) -> list[str]:
+        """Return the settings, by their path, in which the runs differ, other than name and seed."""
+        flat = [flattened(reading.run.config) for reading in self.readings]
+        keys = sorted(set().union(*flat) - {"name", "seed"})
+        return [key for key in keys if differ([table.get(key) for table in flat])]
 
     @property
     def steps(self) -> Array:

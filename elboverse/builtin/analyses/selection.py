@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ESTIMATES", "Selection", "SelectionOptions", "build"]
 
+_AGREEMENT: Final = 0.05
+_AGREEMENT_NATS: Final = 0.2
+"""How far ELBO and entropy sum may be apart, as a share of the ELBO or in nats per point, before a note says so."""
+
 ESTIMATES: Final = {"elbo": "ELBO", "entropy_sum": "entropy sum"}
 """What stands in for the log-likelihood: the series and its name in words."""
 
@@ -277,6 +281,17 @@ def _textbook(selection: Selection, regimes: list[dict[str, Any]]) -> Table:
 
 def _notes(selection: Selection, regimes: list[dict[str, Any]], pool: Pool) -> list[str]:
     notes = [_verdict(regime) for regime in regimes]
+    notes += [
+        f"{regime['name']}: ELBO and entropy sum differ ({listed(unsettled)}), so these models had not converged there "
+        "and BIC says little."
+        for regime in regimes
+        if (unsettled := _unsettled(regime))
+    ]
+    if any(at(reading.run.config, "training", "variances") == "optimal" for reading in pool.readings):
+        notes.append(
+            "Variances are the closed form of each batch, so ELBO and entropy sum of a batch are too high by up to "
+            f"(1 + H)/(2B) nats, B = {selection.batch_size:,}."
+        )
     ratios = [ratio for regime in regimes for model in regime["models"] if (ratio := model["variance_ratio"])]
     if ratios:
         notes.append(
@@ -314,5 +329,16 @@ def _verdict(regime: dict[str, Any]) -> str:
     picks = []
     for name, words in ESTIMATES.items():
         (picked,) = [model for model in regime["models"] if model[name]["is_picked"]]
-        picks.append(f"the {words} picks {picked['label']} ({100 * picked[name]['lowest_share']:.1f} % of the batches)")
-    return f"{regime['name']}: {listed(picks)}."
+        share = 100 * picked[name]["lowest_share"]
+        picks.append(f"{picked['label']} by {words} (lowest in {share:.1f} % of the batches)")
+    return f"{regime['name']}: the lowest mean BIC is that of {picks[0]} and of {picks[1]}."
+
+
+def _unsettled(regime: dict[str, Any]) -> list[str]:
+    """Return the models whose ELBO and entropy sum do not agree, so that neither stands for a log-likelihood."""
+    found = []
+    for model in regime["models"]:
+        elbo, entropy_sum = (model[name]["mean"] for name in ESTIMATES)
+        if abs(elbo - entropy_sum) > max(_AGREEMENT * abs(elbo), _AGREEMENT_NATS):
+            found.append(f"{model['label']} by {elbo - entropy_sum:+.3g} nats")
+    return found
