@@ -162,17 +162,17 @@ def run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Outcome]]:
     """
     if not jobs:
         return
-    helpers = min(workers, len(jobs)) - 1
+    others = min(workers, len(jobs)) - 1
     with ExitStack() as stack:
         read = stack.enter_context(opened(jobs[0].root))
-        if helpers == 0:
+        if others == 0:
             yield from ((job, perform(job, read)) for job in jobs)
             return
         # Started afresh: a copy of this process would inherit the locks that threads of torch hold.
-        pool = ProcessPoolExecutor(helpers, mp_context=get_context("spawn"))
+        pool = ProcessPoolExecutor(others, mp_context=get_context("spawn"))
         stack.callback(pool.shutdown, cancel_futures=True)
         try:
-            yield from _shared(jobs, read, pool, AHEAD * helpers)
+            yield from _shared(jobs, read, pool, AHEAD * others)
         except BrokenProcessPool as error:
             raise DataError(
                 'the processes that decode images ended abruptly; in a script, train below if __name__ == "__main__":, '
@@ -189,7 +189,7 @@ def _shared(
     while True:
         own = next(remaining, None)
         for job in islice(remaining, ahead - len(given)):
-            given[pool.submit(_perform_as_helper, job)] = job
+            given[pool.submit(_perform_in_worker, job)] = job
         if own is not None:
             yield own, perform(own, read)
         elif not given:
@@ -198,7 +198,7 @@ def _shared(
             yield given.pop(future), future.result()
 
 
-def _perform_as_helper(job: Job) -> Outcome:
+def _perform_in_worker(job: Job) -> Outcome:
     return perform(job, _kept_open(job.root)[0])
 
 
