@@ -21,7 +21,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 ROWS = (
     {"errors", "identities"},
-    {"gaussian"},
+    {"gaussian", "theory"},
     {"contracts"},
     {"cache", "elbo", "seeding"},
     {"data"},
