@@ -13,22 +13,62 @@ from typing import Any, Final
 import attrs
 import pluggy
 
-__all__ = ["HOOKS", "PROJECT", "Component", "HookSpecs", "hookimpl", "selects"]
+__all__ = ["HOOKS", "KINDS", "PROJECT", "Component", "HookSpecs", "Kind", "hookimpl", "selects"]
 
 PROJECT: Final = "elboverse"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-HOOKS: Final = {
-    "model": "elboverse_models",
-    "network": "elboverse_networks",
-    "dataset": "elboverse_datasets",
-    "constraint": "elboverse_weight_constraints",
-    "annealing": "elboverse_annealing_schedules",
-    "analysis": "elboverse_analyses",
-}
-"""Each kind of component and the hook that offers it. The kind is also its table's key in a config."""
+
+@attrs.frozen
+class Kind:
+    """A kind of component: what a config calls it, which hook offers it, how its `build` is called.
+
+    Args:
+        name: also its table's key in a config.
+        hook: the hook that offers components of the kind.
+        arguments: what `build` is called with, in order.
+        returns: what `build` returns, as messages and the documentation say it.
+        plural: what several of them are called.
+    """
+
+    name: str
+    hook: str
+    arguments: tuple[str, ...]
+    returns: str
+    plural: str
+
+    @property
+    def call(self) -> str:
+        """How `build` is called, such as ``build(options, seed)``."""
+        return f"build({', '.join(self.arguments)})"
+
+
+KINDS: Final = (
+    Kind("model", "elboverse_models", ("options", "data_shape"), "a `contracts.Model`", "VAE types"),
+    Kind("network", "elboverse_networks", ("options", "data_shape", "latent_dim"), "a `contracts.Network`", "networks"),
+    Kind("dataset", "elboverse_datasets", ("options", "seed"), "a `contracts.Data`", "datasets"),
+    Kind(
+        "constraint",
+        "elboverse_weight_constraints",
+        ("options",),
+        "a `contracts.Projection` or `contracts.Penalty`",
+        "weight constraints",
+    ),
+    Kind(
+        "annealing",
+        "elboverse_annealing_schedules",
+        ("options",),
+        "a `contracts.AnnealingSchedule`",
+        "annealing schedules",
+    ),
+    Kind("analysis", "elboverse_analyses", ("options", "run"), "a `contracts.Result`", "analyses"),
+)
+"""Every kind of component. A new kind is a line here, a line in `builtin` and a line in docs/plugins.md."""
+
+HOOKS: Final = {kind.name: kind.hook for kind in KINDS}
+"""The name of each kind and the hook that offers it."""
 
 
 @attrs.frozen
@@ -39,9 +79,7 @@ class Component:
         name: how a config names it. Case, ``_`` and ``-`` do not matter when it is looked up.
         config: the attrs class of its options, or its import path ``"package.module:Class"``.
         build: what makes it, or its import path. It is called with the structured options first, then by kind:
-            model ``(options, data_shape)``, network ``(options, data_shape, latent_dim)``, dataset
-            ``(options, seed)``, constraint and annealing ``(options)``, analysis ``(options, run)``, or
-            ``(options, runs)`` with a tuple of runs if its options class has ``several_runs = True``.
+            see `KINDS`. An analysis whose options class has ``several_runs = True`` is given a tuple of runs.
         summary: one line for ``elboverse plugins``.
     """
 
@@ -51,41 +89,20 @@ class Component:
     summary: str
 
 
-class HookSpecs:
-    """The hooks, one per kind of component."""
-
-    @hookspec
-    def elboverse_models(self) -> Iterable[Component]:
-        """Offer VAE types; `build(options, data_shape)` returns a `contracts.Model`."""
+def _specification(kind: Kind) -> Callable[..., Any]:
+    def offer(self: Any) -> Iterable[Component]:  # noqa: ARG001 - pluggy wants the name
         raise AssertionError("a specification is never called")
 
-    @hookspec
-    def elboverse_networks(self) -> Iterable[Component]:
-        """Offer networks; `build(options, data_shape, latent_dim)` returns a `contracts.Network`."""
-        raise AssertionError("a specification is never called")
+    offer.__name__ = kind.hook
+    offer.__qualname__ = f"HookSpecs.{kind.hook}"
+    offer.__doc__ = f"Offer {kind.plural}; `{kind.call}` returns {kind.returns}."
+    return hookspec(offer)
 
-    @hookspec
-    def elboverse_datasets(self) -> Iterable[Component]:
-        """Offer datasets; `build(options, seed)` returns `contracts.Data`."""
-        raise AssertionError("a specification is never called")
 
-    @hookspec
-    def elboverse_weight_constraints(self) -> Iterable[Component]:
-        """Offer weight constraints; `build(options)` returns a `contracts.Projection` or a `contracts.Penalty`."""
-        raise AssertionError("a specification is never called")
-
-    @hookspec
-    def elboverse_annealing_schedules(self) -> Iterable[Component]:
-        """Offer annealing schedules; `build(options)` returns a `contracts.AnnealingSchedule`."""
-        raise AssertionError("a specification is never called")
-
-    @hookspec
-    def elboverse_analyses(self) -> Iterable[Component]:
-        """Offer analyses; `build(options, run)` returns a `contracts.Result`.
-
-        Each becomes a command ``elboverse analyze NAME`` whose options are the fields of its config class.
-        """
-        raise AssertionError("a specification is never called")
+HookSpecs: Final = type(
+    "HookSpecs", (), {"__doc__": "The hooks.", **{kind.hook: _specification(kind) for kind in KINDS}}
+)
+"""The hooks, one per kind of component; none takes an argument, and each returns an iterable of `Component`."""
 
 
 def selects(kind: str, default: str | None = None, *, help: str = "") -> Any:  # noqa: A002 - as in click

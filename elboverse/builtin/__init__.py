@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from elboverse.builtin.analyses import ANALYSES
 from elboverse.builtin.annealing import ANNEALING_SCHEDULES
@@ -22,37 +22,17 @@ __all__ = [
 ]
 
 
-@hookimpl
-def elboverse_models() -> Iterable[Component]:
-    """Offer the VAE types of the paper."""
-    return MODELS
+def _offering(components: Iterable[Component]) -> Callable[[], Iterable[Component]]:
+    @hookimpl
+    def offer() -> Iterable[Component]:
+        return components
+
+    return offer
 
 
-@hookimpl
-def elboverse_networks() -> Iterable[Component]:
-    """Offer the networks."""
-    return NETWORKS
-
-
-@hookimpl
-def elboverse_datasets() -> Iterable[Component]:
-    """Offer the generated datasets and the user's own arrays."""
-    return DATASETS
-
-
-@hookimpl
-def elboverse_weight_constraints() -> Iterable[Component]:
-    """Offer the weight constraints of the paper."""
-    return CONSTRAINTS
-
-
-@hookimpl
-def elboverse_annealing_schedules() -> Iterable[Component]:
-    """Offer the annealing schedules."""
-    return ANNEALING_SCHEDULES
-
-
-@hookimpl
-def elboverse_analyses() -> Iterable[Component]:
-    """Offer the analyses of a run file."""
-    return ANALYSES
+elboverse_models = _offering(MODELS)
+elboverse_networks = _offering(NETWORKS)
+elboverse_datasets = _offering(DATASETS)
+elboverse_weight_constraints = _offering(CONSTRAINTS)
+elboverse_annealing_schedules = _offering(ANNEALING_SCHEDULES)
+elboverse_analyses = _offering(ANALYSES)
