@@ -1,17 +1,18 @@
-"""Adam for the two groups of parameters, without the bookkeeping of `torch.optim.Optimizer`.
+"""Adam on flat groups of parameters, without the bookkeeping of `torch.optim.Optimizer`.
 
-The update is torch's own (`torch.optim.adam.adam`, fused). The class around it costs as much as a small network's
-whole forward pass, which is why it is left out; docs/performance.md has the figures.
+The update is torch's own (`torch._fused_adam_`). The class around it costs as much as a small network's whole forward
+pass, which is why it is left out; docs/performance.md has the figures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
+
+from elboverse.training.flat import FlatGroup
 
 __all__ = ["Adam"]
 
@@ -19,72 +20,51 @@ BETAS: Final = (0.9, 0.999)
 EPSILON: Final = 1e-8
 
 
-class State(NamedTuple):
-    """A parameter, its running averages of gradient and squared gradient, and its number of updates."""
-
-    parameter: Tensor
-    exp_avg: Tensor
-    exp_avg_sq: Tensor
-    step: Tensor
-
-
 class Adam:
-    """Adam (Kingma and Ba 2015) with torch's default settings and a learning rate of its own for some parameters.
+    """Adam (Kingma and Ba 2015) with torch's default settings and a learning rate per group.
 
     Args:
-        parameters: the trained parameters by name; their `grad` is what a step uses.
-        learning_rates: one per parameter, by name.
+        groups: the parameters and their gradients.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], learning_rates: Mapping[str, float]) -> None:
-        self._states = {
-            name: State(
-                parameter,
-                torch.zeros_like(parameter, requires_grad=False),
-                torch.zeros_like(parameter, requires_grad=False),
-                torch.zeros((), dtype=torch.float32, device=parameter.device),
-            )
-            for name, parameter in parameters.items()
-        }
-        rates = dict.fromkeys(learning_rates[name] for name in parameters)
+    def __init__(self, groups: Sequence[FlatGroup]) -> None:
         self._groups = [
-            (rate, [state for name, state in self._states.items() if learning_rates[name] == rate]) for rate in rates
+            (
+                group,
+                torch.zeros_like(group.values),
+                torch.zeros_like(group.values),
+                torch.zeros((), dtype=torch.float32, device=group.values.device),
+            )
+            for group in groups
         ]
 
     def step(self) -> None:
-        """Update every parameter from its `grad`, and forget the `grad`.
-
-        A parameter without a `grad` is left as it is, its moments too.
-        """
+        """Update every parameter from its gradient."""
         with torch.no_grad():
-            for rate, group in self._groups:
-                states = [state for state in group if state.parameter.grad is not None]
-                if not states:
-                    continue
-                parameters, averages, squares, counts = (list(column) for column in zip(*states, strict=True))
-                adam(
-                    parameters,
-                    [parameter.grad for parameter in parameters],
-                    averages,
-                    squares,
+            for group, average, square, count in self._groups:
+                count.add_(1)
+                torch._fused_adam_(
+                    [group.values],
+                    [group.gradients],
+                    [average],
+                    [square],
                     [],
-                    counts,
-                    fused=True,
-                    amsgrad=False,
+                    [count],
+                    lr=group.rate,
                     beta1=BETAS[0],
                     beta2=BETAS[1],
-                    lr=rate,
                     weight_decay=0.0,
                     eps=EPSILON,
+                    amsgrad=False,
                     maximize=False,
                 )
-                for parameter in parameters:
-                    parameter.grad = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the moments and step counts as ``exp_avg/parameter``, ``exp_avg_sq/parameter``, ``step/parameter``."""
-        return {
-            f"{what}/{name}": getattr(state, what)
-            for name, state in self._states.items()
-            for what in ("exp_avg", "exp_avg_sq", "step")
-        }
+        found: dict[str, Tensor] = {}
+        for group, average, square, count in self._groups:
+            for name in group.parts:
+                found[f"exp_avg/{name}"] = group.part(average, name)
+                found[f"exp_avg_sq/{name}"] = group.part(square, name)
+                found[f"step/{name}"] = count
+        return found

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from elboverse.identities import LOG_VAR_FLOOR
+from elboverse.training.tape import each
 
 __all__ = ["LOG_VAR_FLOOR", "Functions", "Gradients"]
 
@@ -105,6 +106,11 @@ class Gradients:
         self._samples_at_once = samples_at_once
         self._lead = int(functions.replicated)
 
+    def in_parts(self, noise: Tensor | None) -> bool:
+        """Return whether the samples go through the decoder a few at a time, so that gradients are added up."""
+        several = noise is not None and noise.ndim > self._lead + 2
+        return several and noise is not None and noise.shape[self._lead] > self._samples_at_once
+
     def __call__(self, x: Tensor, noise: Tensor | None, beta: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Add the gradients of one batch; return the columns of a row and the closed-form log-variances asked for.
 
@@ -172,15 +178,11 @@ class Gradients:
         total = None
         if self._optimal_decoder and len(parts) > 1:
             total = self._total_squares(x, mean, deviation, parts)
-        errors = []
-        for part in parts:
+        # Whatever a part hands to the next one is added up in place, in memory made before the first: see `each`.
+        standardised, mean_log_var = (x.new_zeros(x.shape[: self._lead]) for _ in range(2))
+        for part in each(parts):
             z = torch.addcmul(mean, deviation, part).requires_grad_()
             error = self._decoder_backward(x, *self._functions.decode(z), samples * x.shape[-2], total)
-            errors.append(
-                attrs.evolve(error, mean_log_var=error.mean_log_var * (part.shape[self._lead] / samples))
-                if several
-                else error
-            )
             with torch.no_grad():
                 assert z.grad is not None  # noqa: S101 - for the type checker
                 weighted = z.grad * part
@@ -189,13 +191,10 @@ class Gradients:
                     grad_log_var += (weighted.sum(self._lead) * deviation.squeeze(self._lead)).mul_(0.5)
                 else:
                     grad_log_var.addcmul_(weighted, deviation, value=0.5)
-        if len(errors) == 1:
-            return errors[0]
-        return Error(
-            torch.stack([error.standardised for error in errors]).sum(0),
-            torch.stack([error.mean_log_var for error in errors]).sum(0),
-            errors[0].optimum,
-        )
+                if len(parts) > 1:
+                    standardised += error.standardised
+                    mean_log_var += error.mean_log_var * (part.shape[self._lead] / samples)
+        return error if len(parts) == 1 else Error(standardised, mean_log_var, error.optimum)
 
     def _decoder_backward(self, x: Tensor, mean_node: Tensor, node: Tensor, count: int, total: Tensor | None) -> Error:
         """Differentiate through the decoder, into its parameters and into the latents.
@@ -264,13 +263,15 @@ class Gradients:
 
     def _total_squares(self, x: Tensor, mean: Tensor, deviation: Tensor, parts: Sequence[Tensor]) -> Tensor:
         """Return Σ (x − μ)² over all samples, for the closed-form variance that every part of them needs."""
-        total = None
+
+        def squares(part: Tensor) -> Tensor:
+            decoded, log_var = self._functions.decode(torch.addcmul(mean, deviation, part))
+            return self._summed(decoded - x, log_var.ndim)
+
         with torch.no_grad():
-            for part in parts:
-                decoded, log_var = self._functions.decode(torch.addcmul(mean, deviation, part))
-                squares = self._summed(decoded - x, log_var.ndim)
-                total = squares if total is None else total + squares
-        assert total is not None  # noqa: S101 - there is at least one part
+            total = squares(parts[0])
+            for part in each(parts[1:]):
+                total += squares(part)
         return total
 
     def _summed(self, difference: Tensor, ndim: int) -> Tensor:

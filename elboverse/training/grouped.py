@@ -98,6 +98,11 @@ class GroupedStep(Step):
         self._steps = tuple(steps)
         self.replicas = sum(step.replicas for step in steps)
 
+    @property
+    def obstacle(self) -> str:
+        """Why gradients do not come from a tape, in the first group of which they do not."""
+        return next((step.obstacle for step in self._steps if step.obstacle), "")
+
     def __call__(self, x: Tensor, noise: Tensor | None, beta: Tensor) -> Tensor:
         """Update all replicas once and return the rows' columns, shape (R, 2 + 3H)."""
         parts = zip(self._steps, self._split(x), self._split(noise), strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -140,6 +141,7 @@ class Loop:
         self._device = device
         self._stopping = False
         self._look_missing = True
+        self._has_told = False
 
     def stop(self) -> None:
         """Ask the loop to end after the step that it is in; safe to call from a signal handler."""
@@ -209,7 +211,7 @@ class Loop:
             self.done = first
             return [], error
         # All steps are looked at, also those that are not recorded: a number that went wrong must not be saved.
-        columns = torch.stack(rows).cpu().numpy().reshape(len(rows), self._step.replicas, -1)
+        columns = rows.cpu().numpy().reshape(len(rows), self._step.replicas, -1)
         bad = ~np.isfinite(columns).all((1, 2))
         good = int(np.argmax(bad)) if bad.any() else len(rows)
         steps = np.arange(first, first + good)
@@ -227,7 +229,7 @@ class Loop:
         last_row = (first + good - 1) // self.plan.record_every * self.plan.record_every  # negative where there is none
         return records, self._complaint(first + good, columns[good], last_row)
 
-    def _advance(self, count: int, *, interruptible: bool = True) -> list[Tensor]:
+    def _advance(self, count: int, *, interruptible: bool = True) -> Tensor:
         """Do the next steps, which lie in one chunk, and return the columns of each on the device.
 
         Where it may, it ends early when asked to stop, or after `LONGEST_SILENCE`; a chunk can be cut anywhere.
@@ -236,13 +238,30 @@ class Loop:
         drawn = self._batches.draw(first, count)
         betas = torch.as_tensor(self.plan.betas[first : first + count], dtype=self._dtype)
         betas = betas.to(self._device, non_blocking=True)
-        rows: list[Tensor] = []
+        rows, places = betas, betas.unbind(0)
         for index, (x, beta) in enumerate(zip(drawn.x, betas.unbind(0), strict=True)):
-            rows.append(self._step(x, None if drawn.noise is None else drawn.noise[index], beta))
+            columns = self._step(x, None if drawn.noise is None else drawn.noise[index], beta)
+            if index == 0:
+                rows = columns.new_empty((count, *columns.shape))
+                places = rows.unbind(0)
+            places[index].copy_(columns)
             self.done = first + index + 1
+            if index == 0 and not self._has_told:
+                self._tell_of_obstacle()
             if interruptible and (self._stopping or time.monotonic() - started > LONGEST_SILENCE):
                 break
-        return rows
+        return rows[: self.done - first]
+
+    def _tell_of_obstacle(self) -> None:
+        """Warn once where steps take longer than they need to."""
+        self._has_told = True
+        if self._step.obstacle:
+            warnings.warn(
+                f"the training step is differentiated anew each time, since no recording of it can stand for it: "
+                f"{self._step.obstacle}. The numbers are the same; small networks take up to five times as long.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def _complaint(self, number: int, columns: npt.NDArray[Any], last_good: int) -> NonFiniteError:
         """Return the error for a step with columns (R, 2 + 3H) that are not all finite."""

@@ -12,6 +12,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from elboverse.contracts import Model, SamplingFree
 from elboverse.training.adam import Adam
 from elboverse.training.features_first import features_first
+from elboverse.training.flat import flattened
 from elboverse.training.gradients import LOG_VAR_FLOOR, Functions
 from elboverse.training.step import (
     ALL,
@@ -21,6 +22,7 @@ from elboverse.training.step import (
     evaluating,
     expected_error,
 )
+from elboverse.training.taped import TapedGradients
 
 __all__ = ["ReplicatedStep"]
 
@@ -50,10 +52,11 @@ class ReplicatedStep(Step):
         names = {id(value): name for name, value in stacked.items()}
         self._stored = {name: names[id(value)] for name, value in template.state_dict(keep_vars=True).items()}
         self._trained = {name: value for name, value in self._parameters.items() if value.requires_grad}
-        self._optimizer = Adam(self._trained, rules.learning_rates(self._trained))
+        groups = flattened(self._trained, rules.learning_rates(self._trained))
+        self._optimizer = Adam(groups)
         prior_name = template.variance_parameters().prior
         fixed_prior = torch.stack([model.prior().log_var.detach() for model in models])
-        self._gradients = rules.gradients(
+        gradients = rules.gradients(
             Functions(
                 encode=self._lifted(lambda model, x: model.encode(x)),
                 decode=self._lifted(lambda model, z: model.decode(z)),
@@ -64,7 +67,20 @@ class ReplicatedStep(Step):
             ),
             settings,
         )
+        self._gradients = TapedGradients(
+            gradients,
+            self._trained,
+            groups,
+            cast(nn.Module, self._template),
+            list(self._buffers.values()),
+            taped=settings.taped,
+        )
         self._project()
+
+    @property
+    def obstacle(self) -> str:
+        """Why gradients do not come from a tape."""
+        return self._gradients.obstacle
 
     def __call__(self, x: Tensor, noise: Tensor | None, beta: Tensor) -> Tensor:
         """Update all replicas once and return the rows' columns, shape (R, 2 + 3H)."""

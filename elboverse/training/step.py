@@ -6,17 +6,19 @@ import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from elboverse.contracts import Constrainable, Model, Penalty, Projection, SamplingFree
 from elboverse.errors import RunFileError
 from elboverse.gaussian import DiagonalGaussian
 from elboverse.training.adam import Adam
+from elboverse.training.flat import flattened
 from elboverse.training.gradients import LOG_VAR_FLOOR, Functions, Gradients
+from elboverse.training.taped import TapedGradients
 
 __all__ = ["ALL", "Rules", "SingleStep", "Step", "StepSettings"]
 
@@ -36,9 +38,16 @@ class Step(abc.ABC):
 
     replicas: int
 
+    @property
+    @abc.abstractmethod
+    def obstacle(self) -> str:
+        """Why gradients do not come from a tape, in one line; empty where they do, and before the first step."""
+
     @abc.abstractmethod
     def __call__(self, x: Tensor, noise: Tensor | None, beta: Tensor) -> Tensor:
         """Update the parameters once and return the columns of a row (see `records`), of before the update.
+
+        The tensor returned may be filled anew by the next call.
 
         Args:
             x: points, shape (B, D), with R in front for replicas.
@@ -109,6 +118,7 @@ class StepSettings:
         variance_learning_rate: Adam's, of the variances.
         samples_at_once: how many of the K samples go through the decoder together.
         compile_mode: how `torch.compile` compiles encoder and decoder; None if it does not.
+        tape: take the gradients from a tape (see `taped`) where nothing is compiled and the model allows it.
     """
 
     constraint: Projection | Penalty | None = None
@@ -117,6 +127,12 @@ class StepSettings:
     variance_learning_rate: float = 1e-3
     samples_at_once: int = 1
     compile_mode: str | None = None
+    tape: bool = True
+
+    @property
+    def taped(self) -> bool:
+        """Whether gradients come from a tape where they can."""
+        return self.tape and self.compile_mode is None
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -201,14 +217,15 @@ class SingleStep(Step):
         for name in rules.set_directly:
             model.get_parameter(name).requires_grad_(False)
         self._trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-        self._optimizer = Adam(self._trained, rules.learning_rates(self._trained))
+        groups = flattened(self._trained, rules.learning_rates(self._trained))
+        self._optimizer = Adam(groups)
         self._direct = [model.get_parameter(name) for name in rules.set_directly]
         self._floored = [model.get_parameter(name) for name in rules.floored]
         self._projected = [model.get_parameter(name) for name in rules.projected]
         self._projection = rules.projection
         penalised = model.get_parameter(rules.penalised) if rules.penalised else None
         penalty = rules.penalty
-        self._gradients = rules.gradients(
+        gradients = rules.gradients(
             Functions(
                 encode=model.encode,
                 decode=model.decode,
@@ -219,7 +236,16 @@ class SingleStep(Step):
             ),
             settings,
         )
+        module = cast(nn.Module, model)
+        self._gradients = TapedGradients(
+            gradients, self._trained, groups, module, list(module.buffers()), taped=settings.taped
+        )
         self._project()
+
+    @property
+    def obstacle(self) -> str:
+        """Why gradients do not come from a tape."""
+        return self._gradients.obstacle
 
     def __call__(self, x: Tensor, noise: Tensor | None, beta: Tensor) -> Tensor:
         """Update the parameters once and return the row's columns, shape (2 + 3H,)."""
