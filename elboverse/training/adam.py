@@ -40,24 +40,23 @@ class Adam:
 
     def step(self) -> None:
         """Update every parameter from its gradient."""
-        with torch.no_grad():
-            for group, average, square, count in self._groups:
-                count.add_(1)
-                torch._fused_adam_(
-                    [group.values],
-                    [group.gradients],
-                    [average],
-                    [square],
-                    [],
-                    [count],
-                    lr=group.rate,
-                    beta1=BETAS[0],
-                    beta2=BETAS[1],
-                    weight_decay=0.0,
-                    eps=EPSILON,
-                    amsgrad=False,
-                    maximize=False,
-                )
+        for group, average, square, count in self._groups:
+            count.add_(1)
+            torch._fused_adam_(
+                [group.values],
+                [group.gradients],
+                [average],
+                [square],
+                [],
+                [count],
+                lr=group.rate,
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                weight_decay=0.0,
+                eps=EPSILON,
+                amsgrad=False,
+                maximize=False,
+            )
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the moments and step counts as ``exp_avg/parameter``, ``exp_avg_sq/parameter``, ``step/parameter``."""

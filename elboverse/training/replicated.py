@@ -86,11 +86,10 @@ class ReplicatedStep(Step):
         """Update all replicas once and return the rows' columns, shape (R, 2 + 3H)."""
         columns, optima = self._gradients(x, noise, beta)
         self._optimizer.step()
-        with torch.no_grad():
-            for name, value in zip(self._rules.set_directly, optima, strict=True):
-                self._parameters[name].copy_(value)
-            for name in self._rules.floored:
-                self._parameters[name].clamp_min_(LOG_VAR_FLOOR)
+        for name, value in zip(self._rules.set_directly, optima, strict=True):
+            self._parameters[name].detach().copy_(value)
+        for name in self._rules.floored:
+            self._parameters[name].detach().clamp_min_(LOG_VAR_FLOOR)
         self._project()
         return columns
 

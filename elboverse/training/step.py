@@ -219,8 +219,8 @@ class SingleStep(Step):
         self._trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
         groups = flattened(self._trained, rules.learning_rates(self._trained))
         self._optimizer = Adam(groups)
-        self._direct = [model.get_parameter(name) for name in rules.set_directly]
-        self._floored = [model.get_parameter(name) for name in rules.floored]
+        self._direct = [model.get_parameter(name).detach() for name in rules.set_directly]
+        self._floored = [model.get_parameter(name).detach() for name in rules.floored]
         self._projected = [model.get_parameter(name) for name in rules.projected]
         self._projection = rules.projection
         penalised = model.get_parameter(rules.penalised) if rules.penalised else None
@@ -251,11 +251,10 @@ class SingleStep(Step):
         """Update the parameters once and return the row's columns, shape (2 + 3H,)."""
         columns, optima = self._gradients(x, noise, beta)
         self._optimizer.step()
-        with torch.no_grad():
-            for parameter, value in zip(self._direct, optima, strict=True):
-                parameter.copy_(value)
-            for parameter in self._floored:
-                parameter.clamp_min_(LOG_VAR_FLOOR)
+        for parameter, value in zip(self._direct, optima, strict=True):
+            parameter.copy_(value)
+        for parameter in self._floored:
+            parameter.clamp_min_(LOG_VAR_FLOOR)
         self._project()
         return columns
 

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map
 from elboverse.training.tape.kernels import Kernel, build_kernels
 from elboverse.training.tape.planning import Layout, plan
 from elboverse.training.tape.recording import Call, Recorder, Ref, Untraceable
+from elboverse.training.tape.rewriting import use_results_in_place
 
 __all__ = ["Tape"]
 
@@ -52,6 +53,7 @@ class Tape:
             results = list(function())
         outputs = [recorder.ref(result) for result in results]
         wanted = destinations(results)
+        use_results_in_place(recorder.calls)
         layout = plan(recorder, list(zip(outputs, wanted, strict=True)))
         return cls(_kernels(recorder, layout), layout)
 
