@@ -26,6 +26,7 @@ __all__ = [
     "advising",
     "apply_override",
     "apply_sweep",
+    "apply_sweeps",
     "config_folder",
     "find_config",
     "flattened",
@@ -272,16 +273,40 @@ def apply_override(table: dict[str, Any], override: str) -> str:
     return ".".join(path)
 
 
-def apply_sweep(table: dict[str, Any], setting: str) -> None:
-    """Make a raw table a sweep over some values of a setting, besides those that it sweeps over already.
+def apply_sweeps(table: dict[str, Any], settings: Iterable[str]) -> None:
+    """Make a raw table a sweep over some values of settings, besides those that it sweeps over already.
+
+    A setting that is named several times gets all its values; one that the table sweeps over gets these instead.
 
     Args:
         table: changed in place.
-        setting: ``"key.path=[2, 4]"`` or ``"key.path=2,4"``, the values in TOML; what is none is taken as a string.
+        settings: each ``"key.path=[2, 4]"``, ``"key.path=2,4"`` or ``"key.path=2..4"``, the values in TOML; what is
+            none is taken as a string.
 
     Raises:
-        ConfigError: it has no ``=`` or an empty key.
+        ConfigError: one has no ``=``, an empty key, or no value.
     """
+    found: dict[str, list[Any]] = {}
+    for setting in settings:
+        key, values = _swept(setting)
+        found.setdefault(key, []).extend(values)
+    if not found:
+        return
+    before = table.get(SWEEP)
+    swept = dict(before) if isinstance(before, Mapping) else {}
+    for key, values in found.items():
+        _drop(swept, key.split("."))
+        swept[key] = values
+    table[SWEEP] = swept
+
+
+def apply_sweep(table: dict[str, Any], setting: str) -> None:
+    """Do what `apply_sweeps` does for one setting."""
+    apply_sweeps(table, [setting])
+
+
+def _swept(setting: str) -> tuple[str, list[Any]]:
+    """Return the key path and the values of a ``--sweep``."""
     example = "model.latent_dim=2,4,6"
     path, text = _split(setting, f"--sweep {setting}: give it as key.path=values, for example --sweep {example}")
     values = _toml_value(text)
@@ -290,7 +315,23 @@ def apply_sweep(table: dict[str, Any], setting: str) -> None:
     if values is None:
         each = [part.strip() for part in text.split(",")]
         values = [part if value is None else value for part in each for value in (_toml_value(part),)]
-    replace_value(table, (SWEEP, ".".join(path)), values)
+    if not values or values == [""]:
+        raise ConfigError(f"--sweep {setting}: no value given; give it some, for example --sweep {example}")
+    return ".".join(path), values
+
+
+def _drop(swept: dict[str, Any], path: Sequence[str]) -> None:
+    """Take a setting out of a sweep's table, whether its key is quoted or a table in a table."""
+    swept.pop(".".join(path), None)
+    for length in range(1, len(path)):
+        inner = swept.get(".".join(path[:length]))
+        if isinstance(inner, Mapping):
+            kept = dict(inner)
+            _drop(kept, path[length:])
+            if kept:
+                swept[".".join(path[:length])] = kept
+            else:
+                del swept[".".join(path[:length])]
 
 
 def _split(text: str, advice: str) -> tuple[list[str], str]:

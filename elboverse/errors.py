@@ -19,7 +19,10 @@ __all__ = [
     "NonFiniteError",
     "OutOfMemoryError",
     "PluginError",
+    "ReplicasDifferError",
     "RunFileError",
+    "RunInUseError",
+    "StudyError",
     "UnknownNameError",
     "nearest",
     "out_of_memory",
@@ -54,8 +57,20 @@ class PluginError(ElboverseError):
     """A plugin that cannot be loaded, breaks a contract or collides with another."""
 
 
+class ReplicasDifferError(PluginError):
+    """Data that differ between seeds in what replicas must share; as runs of their own they can be trained."""
+
+
 class RunFileError(ElboverseError):
     """A run file that cannot be written, is damaged, or is none."""
+
+
+class RunInUseError(RunFileError):
+    """A run that another process is writing to."""
+
+
+class StudyError(ElboverseError):
+    """Runs of a study that failed, told after the others were trained."""
 
 
 class AnalysisError(ElboverseError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from elboverse.runfile import RUN_FILE, Run, RunWriter, WriterLock, located
 from elboverse.sinks import Sink
 from elboverse.sinks.floor import FloorSink
 from elboverse.sinks.progress import ProgressSink
+from elboverse.sinks.report import ReportSink
 from elboverse.sinks.run_file import RunFileSink
 from elboverse.sinks.tensorboard import TensorBoardSink
 from elboverse.training.loop import Loop
@@ -54,6 +55,8 @@ def train(
     overwrite: bool = False,
     console: Console | None = None,
     like: Run | None = None,
+    report: Callable[[int, int, str], None] | None = None,
+    save_every_seconds: float | None = None,
 ) -> Run:
     """Train what a config describes and return the finished run.
 
@@ -67,6 +70,8 @@ def train(
         like: an earlier run that is repeated. Where the config is its own, so is what that run worked out for itself:
             how replicas are grouped, and, if it was extended, the length that its annealing was laid out for. Where
             its data were others, a warning says so.
+        report: called now and then with the steps done, the steps of the run, and a line of numbers.
+        save_every_seconds: least time between two saves, where it is to be another one than the config's.
 
     Raises:
         ConfigError: the config cannot be used.
@@ -103,9 +108,9 @@ def train(
         latent_dim=experiment.latent_dim,
         dtype=config.training.dtype,
         overwrite=overwrite,
-        minimum_interval=config.training.snapshot_every_seconds,
+        minimum_interval=_interval(config, save_every_seconds),
     )
-    return _execute(experiment, RunFileSink(writer), writer.path, console)
+    return _execute(experiment, RunFileSink(writer), writer.path, console, report)
 
 
 def resume(
@@ -114,6 +119,8 @@ def resume(
     overrides: Iterable[str] = (),
     console: Console | None = None,
     registry: Registry | None = None,
+    report: Callable[[int, int, str], None] | None = None,
+    save_every_seconds: float | None = None,
 ) -> Run:
     """Go on with a run that was interrupted or failed, or extend a finished one, and return it.
 
@@ -127,6 +134,8 @@ def resume(
         overrides: ``"training.epochs=300"`` extends the run; nothing else may be changed.
         console: where progress is shown; nowhere by default.
         registry: the components; those of all installed plugins by default.
+        report: as for `train`.
+        save_every_seconds: as for `train`.
 
     Raises:
         ConfigError: another setting was to be changed, or there is nothing left to do.
@@ -141,7 +150,7 @@ def resume(
         writer = RunWriter.resume(
             path,
             documents=documents,
-            minimum_interval=experiment.config.training.snapshot_every_seconds,
+            minimum_interval=_interval(experiment.config, save_every_seconds),
             lock=lock,
         )
     except BaseException:
@@ -150,7 +159,7 @@ def resume(
     record_every = experiment.loop.plan.record_every
     # Where a finished run is extended, its last row and evaluation may be none of the longer run's.
     writer.truncate((done - 1) // record_every * record_every, done - 1)
-    return _execute(experiment, RunFileSink(writer, done, seconds), writer.path, console)
+    return _execute(experiment, RunFileSink(writer, done, seconds), writer.path, console, report)
 
 
 def differences(run: Run, config: ExperimentConfig) -> list[str]:
@@ -247,7 +256,17 @@ def _extended(before: Mapping[str, Any], overrides: Iterable[str], registry: Reg
     return config
 
 
-def _execute(experiment: Experiment, run_file: RunFileSink, path: Path, console: Console | None) -> Run:
+def _interval(config: ExperimentConfig, seconds: float | None) -> float:
+    return config.training.snapshot_every_seconds if seconds is None else seconds
+
+
+def _execute(
+    experiment: Experiment,
+    run_file: RunFileSink,
+    path: Path,
+    console: Console | None,
+    report: Callable[[int, int, str], None] | None,
+) -> Run:
     loop = experiment.loop
     sinks: list[Sink] = [run_file, FloorSink()]
     try:
@@ -258,6 +277,8 @@ def _execute(experiment: Experiment, run_file: RunFileSink, path: Path, console:
                 folder, total_steps, experiment.latent_dim, record_every=loop.plan.record_every, done=loop.done
             )
         )
+        if report is not None:
+            sinks.append(ReportSink(report, total_steps))
         if console is not None:
             heading = _describe_data(experiment.data)
             sinks.append(ProgressSink(console, total_steps, done=loop.done, heading=heading))

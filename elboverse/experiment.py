@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from elboverse import conformance, environment
 from elboverse.config import ExperimentConfig, TrainingConfig, to_table
 from elboverse.contracts import Constrainable, Data, Model, Penalty, Projection, SamplingFree, Stream, is_image
-from elboverse.errors import ConfigError, PluginError
+from elboverse.errors import ConfigError, ReplicasDifferError
 from elboverse.registry import Selection
 from elboverse.seeding import derived_seed
 from elboverse.training.batches import Batches
@@ -221,7 +221,7 @@ def _load(selection: Selection, seeds: Sequence[int]) -> list[Data]:
     """Return each replica's data; those that are equal are kept once.
 
     Raises:
-        PluginError: replicas have different numbers of points, scalings of bytes, or regimes.
+        ReplicasDifferError: replicas have different numbers of points, scalings of bytes, or regimes.
     """
     who = _who(selection)
     first = conformance.require_data(selection.build(seeds[0]), who)
@@ -229,17 +229,17 @@ def _load(selection: Selection, seeds: Sequence[int]) -> list[Data]:
     for seed in seeds[1:]:
         data = conformance.require_data(selection.build(seed), who)
         if data.train.shape != first.train.shape or data.held_out.shape != first.held_out.shape:
-            raise PluginError(
+            raise ReplicasDifferError(
                 f"{who}: {len(data.train)} and {len(data.held_out)} points with seed {seed}, "
                 f"{len(first.train)} and {len(first.held_out)} with seed {seeds[0]}; replicas need as many each"
             )
         if data.train.dtype == torch.uint8 and not _same_scaling(data, first):
-            raise PluginError(
+            raise ReplicasDifferError(
                 f"{who}: bytes are scaled in another way with seed {seed} than with seed {seeds[0]}; "
                 "replicas need one scaling, so train them as runs of their own"
             )
         if _regime_starts(data) != _regime_starts(first):
-            raise PluginError(
+            raise ReplicasDifferError(
                 f"{who}: the regimes of its stream begin elsewhere with seed {seed} than with seed {seeds[0]}; "
                 "replicas need the same, so train them as runs of their own"
             )

@@ -64,6 +64,7 @@ KINDS: Final = (
         "annealing schedules",
     ),
     Kind("analysis", "elboverse_analyses", ("options", "run"), "a `contracts.Result`", "analyses"),
+    Kind("launcher", "elboverse_launchers", ("options",), "a `launching.Launcher`", "launchers of studies"),
 )
 """Every kind of component. A new kind is a line here, a line in `builtin` and a line in docs/plugins.md."""
 

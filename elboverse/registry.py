@@ -31,6 +31,8 @@ FOUND_IN = {
     ("dataset", "celeba"): "elboverse-images",
     ("dataset", "imagefolder"): "elboverse-images",
     ("dataset", "susy"): "elboverse-susy",
+    ("launcher", "ray"): "elboverse-ray",
+    ("launcher", "slurm"): "elboverse-slurm",
 }
 """What distributions of the project's own provide: (kind, normalised name) → distribution."""
 

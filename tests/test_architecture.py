@@ -22,20 +22,22 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 ROWS = (
     {"errors", "identities"},
     {"gaussian", "theory"},
-    {"contracts"},
+    {"contracts", "launching"},
     {"cache", "elbo", "seeding"},
     {"data"},
     {"hookspecs"},
     {"registry"},
     {"structuring"},
     {"config"},
-    {"expectations", "runfile"},
+    {"expectations", "runfile", "sweeps"},
     {"analysing"},
     {"training"},
-    {"sinks"},
+    {"board", "sinks"},
     {"conformance", "environment", "interrupts"},
     {"experiment"},
     {"execution"},
+    {"job"},
+    {"study"},
     {"sweep"},
     {"trained"},
     {"builtin"},
@@ -47,7 +49,7 @@ ROWS = (
 
 OPEN_TO_STRANGERS = {
     "builtin", "cache", "config", "contracts", "data", "elbo", "errors", "gaussian", "hookspecs", "identities",
-    "registry", "runfile", "seeding", "structuring", "trained",
+    "launching", "registry", "runfile", "seeding", "structuring", "trained",
 }  # fmt: skip
 """The rooms that a plugin may use; the built-in components use no others."""
 

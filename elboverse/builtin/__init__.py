@@ -8,6 +8,7 @@ from elboverse.builtin.analyses import ANALYSES
 from elboverse.builtin.annealing import ANNEALING_SCHEDULES
 from elboverse.builtin.constraints import CONSTRAINTS
 from elboverse.builtin.datasets import DATASETS
+from elboverse.builtin.launchers import LAUNCHERS
 from elboverse.builtin.models import MODELS
 from elboverse.builtin.networks import NETWORKS
 from elboverse.hookspecs import Component, hookimpl
@@ -16,6 +17,7 @@ __all__ = [
     "elboverse_analyses",
     "elboverse_annealing_schedules",
     "elboverse_datasets",
+    "elboverse_launchers",
     "elboverse_models",
     "elboverse_networks",
     "elboverse_weight_constraints",
@@ -36,3 +38,4 @@ elboverse_datasets = _offering(DATASETS)
 elboverse_weight_constraints = _offering(CONSTRAINTS)
 elboverse_annealing_schedules = _offering(ANNEALING_SCHEDULES)
 elboverse_analyses = _offering(ANALYSES)
+elboverse_launchers = _offering(LAUNCHERS)

@@ -6,14 +6,14 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 from rich.console import Console
 
 from elboverse import identities
-from elboverse.config import advising, apply_override, apply_sweep, from_table, read_table
+from elboverse.config import advising, apply_override, apply_sweeps, from_table, read_table
 from elboverse.runfile import Run
 from elboverse.sweep import SWEEP_FILE, is_sweep, refuse_both, resume_sweep, train_sweep
 
@@ -66,6 +66,34 @@ __all__ = ["train"]
     metavar="KEY.PATH=A,B,…",
     help="Train one run for each of some values, such as model.latent_dim=2,4,6; given again, for each combination.",
 )
+@click.option(
+    "--jobs",
+    "-j",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Train the runs of a study N at a time, each in a process of its own.",
+)
+@click.option(
+    "--launcher",
+    metavar="NAME",
+    help="What starts the runs of a study: local, or that of a plugin, such as ray or slurm.",
+)
+@click.option("--address", metavar="ADDRESS", help="Address of the launcher's cluster, such as 10.0.0.1:6379 for ray.")
+@click.option(
+    "--launch",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set an option of the launcher, such as partition=gpu for slurm; repeatable.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Threads of each run of a study. The numbers do not depend on --jobs, but may on this.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 def train(
     config: str | None,
@@ -76,6 +104,11 @@ def train(
     resumed: Path | None,
     like: Path | None,
     swept: tuple[str, ...],
+    jobs: int | None,
+    launcher: str | None,
+    address: str | None,
+    options: tuple[str, ...],
+    threads: int,
     *,
     overwrite: bool,
     quiet: bool,
@@ -93,7 +126,16 @@ def train(
 
         if (resumed / SWEEP_FILE).is_file():
             announce = _announcer(console)
-            _summarise_sweep(resume_sweep(resumed, overrides=overrides, console=console, announce=announce), console)
+            paths = resume_sweep(
+                resumed,
+                overrides=overrides,
+                console=console,
+                announce=announce,
+                jobs=jobs,
+                launcher=_launcher(launcher, address, options),
+                threads=threads,
+            )
+            _summarise_sweep(paths, console)
             return
         console.print(f"Resuming {resumed}", soft_wrap=True)
         _summarise(resume(resumed, overrides=overrides, console=console), console)
@@ -106,15 +148,29 @@ def train(
     given = dict(earlier.config) if earlier is not None else read_table(config)
     table = dict(given)
     overridden = [apply_override(table, override) for override in (*overrides, *_copies(replicas, seeds))]
-    for setting in swept:
-        apply_sweep(table, setting)
+    apply_sweeps(table, swept)
+    where = _launcher(launcher, address, options)
     if is_sweep(table):
         refuse_both(table, overridden)
         announce = _announcer(console)
         with advising(given, table):
-            paths = train_sweep(table, out=out, overwrite=overwrite, console=console, announce=announce)
+            paths = train_sweep(
+                table,
+                out=out,
+                overwrite=overwrite,
+                console=console,
+                announce=announce,
+                jobs=jobs,
+                launcher=where,
+                threads=threads,
+            )
         _summarise_sweep(paths, console)
         return
+    if jobs is not None or where is not None:
+        raise click.UsageError(
+            "--jobs and --launcher train the runs of a study; this config describes one run. Give it a table [sweep], "
+            "or --sweep KEY=A,B."
+        )
     with advising(given, table):
         resolved = from_table(table)
     console.print(_headline(resolved), soft_wrap=True)
@@ -124,6 +180,20 @@ def train(
     if earlier is not None:
         _print_differences(earlier, resolved, console)
     _summarise(train_config(resolved, out=out, overwrite=overwrite, console=console, like=earlier), console)
+
+
+def _launcher(name: str | None, address: str | None, options: Sequence[str]) -> dict[str, Any] | None:
+    """Return the table of the launcher that the options ask for, None if they ask for none."""
+    if name is None and (address is not None or options):
+        raise click.UsageError("--address and --launch are options of a launcher; give --launcher too, such as ray.")
+    if name is None:
+        return None
+    table: dict[str, Any] = {"name": name}
+    if address is not None:
+        table["address"] = address
+    for option in options:
+        apply_override(table, option)
+    return table
 
 
 def _announcer(console: Console) -> Callable[[str, ExperimentConfig], None]:

@@ -7,7 +7,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from elboverse.errors import RunFileError
+from elboverse.errors import RunFileError, RunInUseError
 
 
 class WriterLock:
@@ -35,7 +35,7 @@ class WriterLock:
         except OSError as error:
             self.close()
             if error.errno in {errno.EACCES, errno.EAGAIN}:
-                raise RunFileError(
+                raise RunInUseError(
                     f"{path}: another process is writing to this run; wait for its end or choose another folder"
                 ) from error
             raise RunFileError(f"{file}: cannot be locked: {error.strerror}; choose another folder") from error

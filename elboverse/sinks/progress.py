@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from elboverse import identities
 from elboverse.training.records import Evaluation, Record, Rows
 
-__all__ = ["ProgressSink"]
+__all__ = ["ProgressSink", "describe_rows"]
 
 SECONDS_BETWEEN_LINES: Final = 5.0
 
@@ -58,7 +58,7 @@ class ProgressSink:
         """Take one record; pictures are not shown."""
         if isinstance(record, Rows):
             self._done = int(record.step[-1]) + 1
-            self._text = _describe(record)
+            self._text = describe_rows(record)
             self._try_to_show()
         elif isinstance(record, Evaluation) and record.split == "held_out":
             self._held_out = f"held-out {np.median(record.scalars['elbo']):.3f} (step {record.step:,})"
@@ -95,7 +95,8 @@ class ProgressSink:
             self._console.print(f"step {self._done:,}/{self._total:,}  {text}  {left:,.0f} s left", soft_wrap=True)
 
 
-def _describe(rows: Rows) -> str:
+def describe_rows(rows: Rows) -> str:
+    """Return ELBO, entropy sum, gap and active latents, medians over replicas, in one line."""
     elbo = rows.scalars["elbo"].mean(0)
     per_latent = {name: values.mean(0) for name, values in rows.per_latent.items()}
     entropy_sum = identities.entropy_sum(
