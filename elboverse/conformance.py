@@ -22,12 +22,13 @@ from elboverse.contracts import (
     SamplingFree,
     Scaling,
     Stream,
+    VarianceParameters,
 )
 from elboverse.data import require_finite
 from elboverse.errors import ConfigError, DataError, PluginError
 from elboverse.gaussian import DiagonalGaussian
 
-__all__ = ["require_betas", "require_constraint", "require_data", "require_model"]
+__all__ = ["require_betas", "require_constraint", "require_data", "require_model", "require_module"]
 
 POINT_TYPES: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8)
 
@@ -117,8 +118,24 @@ def _require_eigenvalues(regime: Regime, dimension: int, who: str) -> None:
         )
 
 
+def require_module(model: Any, who: str) -> nn.Module:
+    """Return what a model component built, if it is a module at all.
+
+    Raises:
+        PluginError: it is none, or lacks a method.
+    """
+    if not isinstance(model, nn.Module) or not isinstance(model, Model):
+        raise PluginError(
+            f"{who}: build must return a torch.nn.Module with encode, decode, prior and variance_parameters, "
+            f"not {_described(model)}"
+        )
+    return model
+
+
 def require_model(model: Any, points: Tensor, who: str) -> int:
-    """Check what a model component built by encoding and decoding two points, and return H.
+    """Check the shapes of what a model component built by encoding and decoding two points, and return H.
+
+    What it does with them is checked by `behaviour.require_behaviour`.
 
     Args:
         model: what its `build` returned.
@@ -128,11 +145,7 @@ def require_model(model: Any, points: Tensor, who: str) -> int:
     Raises:
         PluginError: it is no module with the methods of `contracts.Model`, or a Gaussian has another shape.
     """
-    if not isinstance(model, nn.Module) or not isinstance(model, Model):
-        raise PluginError(
-            f"{who}: build must return a torch.nn.Module with encode, decode, prior and variance_parameters, "
-            f"not {type(model).__name__}"
-        )
+    require_module(model, who)
     batch, dimension = points.shape
     training = model.training
     model.eval()
@@ -158,6 +171,11 @@ def require_model(model: Any, points: Tensor, who: str) -> int:
     model.train(training)
     names = dict(model.named_parameters())
     variances = model.variance_parameters()
+    if not isinstance(variances, VarianceParameters):
+        raise PluginError(
+            f"{who}: variance_parameters() returns a {type(variances).__name__}; expected is an "
+            "elboverse.contracts.VarianceParameters"
+        )
     unknown = [name for name in (*variances.closed_form, *variances.heads) if name not in names]
     if unknown:
         raise PluginError(f"{who}: variance_parameters() names {', '.join(unknown)}, which is no parameter of it")
@@ -225,9 +243,28 @@ def require_betas(schedule: Any, total_steps: int, who: str) -> npt.NDArray[np.f
     return betas
 
 
+def _described(model: Any) -> str:
+    """Return what a model is, and which methods it lacks."""
+    if isinstance(model, type):
+        return f"the class {model.__name__} itself"
+    if not isinstance(model, nn.Module):
+        return type(model).__name__
+    needed = ("encode", "decode", "prior", "variance_parameters")
+    missing = [name for name in needed if not callable(getattr(model, name, None))]
+    return f"{type(model).__name__}, which has no {' and no '.join(missing)}"
+
+
 def _require_gaussian(value: Any, what: str) -> DiagonalGaussian:
     if not isinstance(value, DiagonalGaussian):
         raise PluginError(f"{what} returns a {type(value).__name__}; expected is an elboverse.DiagonalGaussian")
+    if type(value) is not DiagonalGaussian:
+        raise PluginError(
+            f"{what} returns a {type(value).__name__}; expected is an elboverse.DiagonalGaussian itself, since the "
+            "engine uses mean and log_var alone and would ignore what a subclass changes"
+        )
+    for name, part in zip(value._fields, value, strict=True):
+        if not isinstance(part, Tensor):
+            raise PluginError(f"{what} has a {name} that is a {type(part).__name__}; expected is a torch.Tensor")
     return value
 
 

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from elboverse import conformance, environment
+from elboverse.behaviour import require_behaviour, require_equal_builds
 from elboverse.config import ExperimentConfig, TrainingConfig, to_table
 from elboverse.contracts import Constrainable, Data, Model, Penalty, Projection, SamplingFree, Stream, is_image
 from elboverse.errors import ConfigError, ReplicasDifferError
 from elboverse.registry import Selection
 from elboverse.seeding import derived_seed
 from elboverse.training.batches import Batches
+from elboverse.training.drawing import build_drawing_step
 from elboverse.training.evaluation import MOST_TRAINING_POINTS, Evaluator, first_points
 from elboverse.training.frames import Camera, moments
 from elboverse.training.grouped import build_step, measure_grouping
@@ -33,6 +35,9 @@ __all__ = ["Experiment", "build_experiment", "describe_components", "selections"
 
 MOST_STEPS: Final = 100_000_000
 """The weight β of each step is worked out beforehand, and a row of each is kept in memory."""
+
+BUILT_TWICE: Final = 5_000_000
+"""Models of at most so many parameters are built once more, to see that they come out equal."""
 
 ROWS_AT_ONCE: Final = 8192
 """How many latents, points times samples, go through the decoder together; more leave the processor's cache."""
@@ -87,6 +92,12 @@ def build_experiment(
 
     modules = [_build_model(config.model, data.shape, seed).to(device=device, dtype=dtype) for seed in seeds]
     latent_dim = conformance.require_model(modules[0], intake(data.train[:2]), _who(config.model))
+    draws = require_behaviour(
+        modules[0], intake(data.train[:2]), latent_dim, _who(config.model), samples=training.samples
+    )
+    if sum(value.numel() for value in modules[0].parameters()) <= BUILT_TWICE:
+        again = _build_model(config.model, data.shape, seeds[0]).to(device=device, dtype=dtype)
+        require_equal_builds(modules[0], again, _who(config.model))
     models = cast(list[Model], modules)  # as has been checked just now
     constraint: Projection | Penalty | None = None
     if config.constraint is not None:
@@ -114,7 +125,7 @@ def build_experiment(
             f"allowed are at most {MOST_STEPS:,} steps, so give fewer epochs or a larger batch_size"
         )
     settings = _step_settings(constraint, training)
-    replica_group = _replica_group(models, settings, batches, config, replica_group)
+    replica_group = 1 if draws else _replica_group(models, settings, batches, config, replica_group)
     annealing_steps = total_steps if annealing_steps is None else min(annealing_steps, total_steps)
     betas = conformance.require_betas(config.annealing.build(), annealing_steps, _who(config.annealing))
     epochs_between = min(training.evaluate_every, training.epochs)  # where it is longer than the run, that is never
@@ -137,7 +148,7 @@ def build_experiment(
     names = models[0].variance_parameters()
     loop = Loop(
         plan,
-        build_step(models, settings, replica_group),
+        build_drawing_step(models, settings, seeds) if draws else build_step(models, settings, replica_group),
         batches,
         observers,
         (on_train, names) if training.variances == "optimal" and names.closed_form else None,
@@ -163,8 +174,7 @@ def _build_model(selection: Selection, shape: tuple[int, ...], seed: int) -> nn.
     """Return a model whose initial weights depend on the seed alone; torch's own random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "weights"))
-        model: nn.Module = selection.build(shape)
-    return model
+        return conformance.require_module(selection.build(shape), _who(selection))
 
 
 def _warn_of_fixed_prior(constraint: Projection | Penalty, model: Model, config: ExperimentConfig) -> None:

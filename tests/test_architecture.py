@@ -33,7 +33,7 @@ ROWS = (
     {"analysing"},
     {"training"},
     {"board", "sinks"},
-    {"conformance", "environment", "interrupts"},
+    {"behaviour", "conformance", "environment", "interrupts"},
     {"experiment"},
     {"execution"},
     {"job"},

@@ -159,10 +159,10 @@ def test_an_exception_before_training_is_shown_with_the_plugin_and_its_frames(
 @pytest.mark.parametrize(
     ("where", "calls", "fault"),
     [
-        ("model", 12, "raise KeyError('oops')"),
+        ("model", 22, "raise KeyError('oops')"),
         ("constraint", 14, "raise KeyError('oops')"),
-        ("model", 12, "sys.exit('oops')"),
-        ("model", 12, "torch.zeros(2) @ torch.zeros(3)"),
+        ("model", 22, "sys.exit('oops')"),
+        ("model", 22, "torch.zeros(2) @ torch.zeros(3)"),
     ],
 )
 def test_an_exception_amid_training_is_shown_and_what_came_before_is_saved(
@@ -184,7 +184,7 @@ def test_an_exception_amid_training_is_shown_and_what_came_before_is_saved(
 def test_once_the_plugin_is_mended_the_run_goes_on_bitwise(
     failure: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failure("model", 12)
+    failure("model", 22)
     (plugin,) = (tmp_path / "site-packages").glob("plugin_module_*.py")
     whole = tmp_path / "whole"
     import sys

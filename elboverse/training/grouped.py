@@ -103,6 +103,11 @@ class GroupedStep(Step):
         """Why gradients do not come from a tape, in the first group of which they do not."""
         return next((step.obstacle for step in self._steps if step.obstacle), "")
 
+    def at(self, number: int) -> None:
+        """Tell every group."""
+        for step in self._steps:
+            step.at(number)
+
     def __call__(self, x: Tensor, noise: Tensor | None, beta: Tensor) -> Tensor:
         """Update all replicas once and return the rows' columns, shape (R, 2 + 3H)."""
         parts = zip(self._steps, self._split(x), self._split(noise), strict=True)

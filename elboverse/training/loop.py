@@ -240,6 +240,7 @@ class Loop:
         betas = betas.to(self._device, non_blocking=True)
         rows, places = betas, betas.unbind(0)
         for index, (x, beta) in enumerate(zip(drawn.x, betas.unbind(0), strict=True)):
+            self._step.at(first + index)
             columns = self._step(x, None if drawn.noise is None else drawn.noise[index], beta)
             if index == 0:
                 rows = columns.new_empty((count, *columns.shape))

@@ -68,6 +68,9 @@ class Step(abc.ABC):
             replicas: the r replicas asked for, consecutive ones.
         """
 
+    def at(self, number: int) -> None:  # noqa: B027 - most steps are the same whatever their number
+        """Say the number of the step that is called next."""
+
     @abc.abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that make up the state, by path (``model/…``, ``optimizer/…``), each of shape (R, ...)."""
