@@ -130,6 +130,11 @@ class Recorder(TorchDispatchMode):
         self._numbers: dict[int, int] = {}
         self._known: list[StorageWeakRef] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return that nothing is compiled here, so that the compiler need not be loaded, which takes two seconds."""
+        return False
+
     def __torch_dispatch__(self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and write it down."""
         kwargs = kwargs or {}
