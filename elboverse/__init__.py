@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from elboverse.execution import resume, train
     from elboverse.gaussian import DiagonalGaussian
     from elboverse.hookspecs import Component, hookimpl
+    from elboverse.integrations.recording import record
     from elboverse.runfile import Run
     from elboverse.sweep import resume_sweep, train_sweep
 
@@ -21,6 +22,7 @@ __all__ = [
     "Run",
     "hookimpl",
     "load",
+    "record",
     "resume",
     "resume_sweep",
     "train",
@@ -34,6 +36,7 @@ _HOMES = {
     "Run": "elboverse.runfile",
     "hookimpl": "elboverse.hookspecs",
     "load": "elboverse.config",
+    "record": "elboverse.integrations.recording",
     "resume": "elboverse.execution",
     "resume_sweep": "elboverse.sweep",
     "train": "elboverse.execution",

@@ -1,4 +1,4 @@
-"""A linear VAE at its exact optimum, with an encoder that is off by known amounts: everything about it has a closed form."""
+"""A linear VAE at its exact optimum, with an encoder that is off by known amounts: all of it in closed form."""
 
 from __future__ import annotations
 

@@ -42,6 +42,7 @@ ROWS = (
     {"trained"},
     {"builtin"},
     {"reproduction", "testing"},
+    {"integrations"},
     {"cli"},
     {"__main__"},
 )

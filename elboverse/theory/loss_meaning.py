@@ -163,10 +163,9 @@ class LossMeaning:
 
     def _of_data(self, collapse: Collapse) -> list[str]:
         survivors = int(collapse.survives.sum())
-        found = [
-            f"Of {self.latent_dim} latents of a linear VAE on these data {survivors} survive "
-            f"(largest eigenvalues: {', '.join(f'{value:.4g}' for value in collapse.eigenvalues[:5])})."
-        ]
+        largest = ", ".join(f"{value:.4g}" for value in collapse.eigenvalues[:5])
+        kept = f"{survivors} of {self.latent_dim} latents survive"
+        found = [f"In a linear VAE on these data {kept} (largest eigenvalues: {largest})."]
         if collapse.fully_collapsed:
             found.append(
                 "No eigenvalue is above it, so the full collapse is stable: the decoder learns to ignore its latents."

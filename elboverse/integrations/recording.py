@@ -1,0 +1,402 @@
+"""``elboverse.record``: three lines in anyone's training loop, and its run file is one like ours.
+
+The file is written by the same writer as that of `elboverse train`, so it is as safe from crashes, and every analysis
+reads it. Nothing leaves the device at a step; rows go to the host 256 at a time.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch import distributed as torch_distributed
+
+from elboverse.errors import DataError, ElboverseError
+from elboverse.integrations.decoders import decoded
+from elboverse.integrations.encoders import LatentTerms, encoded, latent_terms, seen_prior
+from elboverse.integrations.keeping import Keeper, Status
+from elboverse.integrations.leaving import Leaving
+from elboverse.integrations.points import Callables, as_points, evaluation_of, point_table
+from elboverse.integrations.rows import packed
+from elboverse.runfile import RUN_FILE
+from elboverse.sinks import Sink
+
+__all__ = ["Recording", "record"]
+
+ROWS_PER_TRANSFER: Final = 256
+SECONDS_BETWEEN_TRANSFERS: Final = 10.0
+
+
+def record(
+    path: str | Path,
+    *,
+    dimension: int | None = None,
+    latent_dim: int | None = None,
+    name: str | None = None,
+    resume: bool = False,
+    step: int | None = None,
+    overwrite: bool = False,
+    accumulate: int = 1,
+    learns_decoder_variance: bool | None = None,
+    strict: bool = False,
+    snapshot_every_seconds: float = 10.0,
+    sinks: Sequence[Sink] = (),
+) -> Recording:
+    """Return a recording of a training loop; use it in a ``with`` block, or call `Recording.close` at the end.
+
+    Args:
+        path: a folder, which is made if need be and gets a ``run.h5``; or a path that ends in ``.h5``.
+        dimension: D; that of the first points by default.
+        latent_dim: H; that of the first posterior by default.
+        name: what analyses call the run; the folder's name by default.
+        resume: continue an existing recording; one that does not exist is begun.
+        step: with `resume`, number of updates done at the checkpoint that training restarts from: what was recorded
+            after it is dropped. All of it is kept by default.
+        overwrite: replace an existing recording.
+        accumulate: number of calls that make one update (gradient accumulation): their average is one row, and
+            `Recording.loss` divides by it.
+        learns_decoder_variance: whether the scale of the likelihood is trained, so that R_dec can be judged; taken to
+            be so by default.
+        strict: raise what is wrong in what is recorded. By default it is a warning, once of each kind, and training
+            continues.
+        snapshot_every_seconds: the least time between two saves.
+        sinks: further receivers of the records.
+
+    Raises:
+        RunFileError: the recording exists and neither `resume` nor `overwrite` is set, another process writes to it,
+            or its folder cannot be written to.
+
+    Example:
+        >>> with record("runs/mine") as run:  # doctest: +SKIP
+        ...     for x in loader:
+        ...         q = Normal(*encoder(x))
+        ...         loss = run.loss(x, q, Bernoulli(logits=decoder(q.rsample())))
+        ...         loss.backward()
+        ...     run.evaluate(encode, decode, held_out)
+    """
+    path = Path(path)
+    return Recording(
+        path if path.suffix == ".h5" else path / RUN_FILE,
+        dimension=dimension,
+        latent_dim=latent_dim,
+        name=name or (path.stem if path.suffix == ".h5" else path.name),
+        resume=resume,
+        step=step,
+        overwrite=overwrite,
+        accumulate=accumulate,
+        learns_decoder_variance=learns_decoder_variance,
+        strict=strict,
+        snapshot_every_seconds=snapshot_every_seconds,
+        sinks=sinks,
+    )
+
+
+class Recording:
+    """A recording at work; made by `record`, whose arguments are explained there."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        dimension: int | None,
+        latent_dim: int | None,
+        name: str,
+        resume: bool,
+        step: int | None,
+        overwrite: bool,
+        accumulate: int,
+        learns_decoder_variance: bool | None,
+        strict: bool,
+        snapshot_every_seconds: float,
+        sinks: Sequence[Sink],
+    ) -> None:
+        self.path = path.absolute()
+        self._accumulate, self._strict, self._interval = max(1, accumulate), strict, snapshot_every_seconds
+        self._calls: list[Tensor] = []
+        self._rows: list[Tensor] = []
+        self._told: set[str] = set()
+        self._closed = False
+        self._last_transfer = time.monotonic()
+        self._keeper: Keeper | None = None
+        self._step = step or 0
+        if not _is_distributed() or torch_distributed.get_rank() == 0:
+            self._keeper = Keeper(
+                self.path,
+                name=name,
+                resume=resume,
+                step=step,
+                overwrite=overwrite,
+                interval=snapshot_every_seconds,
+                sinks=sinks,
+            )
+            dimension, latent_dim = dimension or self._keeper.dimension, latent_dim or self._keeper.latent_dim
+            if learns_decoder_variance is not None:
+                self._keeper.learns = learns_decoder_variance
+            self._step = self._keeper.first_step
+        self._dimension, self._latent_dim = dimension, latent_dim
+        self._flushed = self._step
+        self._leaving = Leaving(self.close)
+
+    @property
+    def step_count(self) -> int:
+        """Number of updates recorded so far."""
+        return self._step
+
+    def loss(
+        self, x: Tensor, q: Any, p: Any, *, prior: Any = None, beta: float = 1.0, z: Tensor | None = None
+    ) -> Tensor:
+        """Return −E_q ln p(x|z) + β KL(q ‖ prior), averaged over points, ready for ``backward()``; it is recorded.
+
+        Sums are over dimensions and latents, means over points and samples; half precision is raised to float32.
+
+        Args:
+            x: points, shape (B, …).
+            q: the posterior: a torch distribution, a `DiagonalGaussian`, or (mean, log_var), shape (B, H).
+            p: the decoder's distribution of x for latents drawn from q, of the shape of x, with any axes of samples in
+                front: a torch distribution, one of `elboverse.theory.distributions`, or (mean, log_var).
+            prior: of the same kinds as q, or with learned parameters; a standard normal by default.
+            beta: β.
+            z: the samples that were decoded, shape (K, B, H) or (B, H); needed where KL(q ‖ prior) has no closed form.
+
+        Raises:
+            DataError: there is no loss, because the arguments do not fit; the message says which one, and what to pass.
+        """
+        with _full_precision(x):
+            posterior, decoder = encoded(q, len(x)), decoded(p, x)
+            latents = latent_terms(posterior, seen_prior(prior, posterior), _with_samples(z, posterior.mean))
+            log_likelihood = decoder.log_prob(x).mean()
+            total = float(beta) * latents.kl.sum(1).mean() - log_likelihood
+        with self._guarded():
+            self._fits(x, latents)
+            self._take(packed(log_likelihood, x, decoder, latents, beta, None))
+        return total / self._accumulate if self._accumulate > 1 else total
+
+    def step(
+        self,
+        x: Tensor | None = None,
+        q: Any = None,
+        p: Any = None,
+        *,
+        prior: Any = None,
+        beta: float = 1.0,
+        z: Tensor | None = None,
+        loss: Any = None,
+        log_likelihood: Any = None,
+        mean: Tensor | None = None,
+        log_var: Tensor | None = None,
+    ) -> None:
+        """Record a step of a loop that has a loss of its own.
+
+        Args:
+            x: as for `loss`; not needed with `log_likelihood`.
+            q: as for `loss`; or give `mean` and `log_var`.
+            p: as for `loss`; or give `log_likelihood`.
+            prior: as for `loss`.
+            beta: weight of the KL divergence in the loop's loss.
+            z: as for `loss`.
+            loss: the loop's loss, of which the recorder says at the end what it means.
+            log_likelihood: ln p(x|z) in nats per point, a number or a tensor that is averaged: not the loss, its
+                negative.
+            mean: of a diagonal Gaussian q, shape (B, H).
+            log_var: its log-variances.
+        """
+        with self._guarded(), torch.no_grad():
+            if q is None:
+                if mean is None or log_var is None:
+                    raise DataError("q: got None; expected the distribution of z: pass q, or both mean and log_var")
+                q = (mean, log_var)
+            posterior = encoded(q, None if x is None else len(x))
+            latents = latent_terms(posterior, seen_prior(prior, posterior), _with_samples(z, posterior.mean))
+            decoder = None
+            if p is not None:
+                if x is None:
+                    raise DataError("x: got None; expected the points, since p is given: pass x")
+                decoder = decoded(p, x)
+            if log_likelihood is None and (decoder is None or x is None):
+                raise DataError("p: got None; expected the distribution of x, or log_likelihood in nats per point")
+            value = (
+                torch.as_tensor(log_likelihood, dtype=posterior.mean.dtype, device=posterior.mean.device).mean()
+                if log_likelihood is not None or decoder is None or x is None
+                else decoder.log_prob(x).mean()
+            )
+            self._fits(x, latents)
+            if self._keeper is not None and loss is not None and self._step == self._keeper.first_step == 0:
+                self._keeper.with_loss = True  # which series there are is settled by the first row
+            self._take(packed(value, x, decoder, latents, beta, loss))
+
+    def evaluate(
+        self,
+        encode: Callable[[Tensor], Any],
+        decode: Callable[[Tensor], Any] | None,
+        data: Any,
+        *,
+        prior: Any = None,
+        split: Literal["held_out", "train"] = "held_out",
+        samples: int = 8,
+        step: int | None = None,
+        epoch: int = 0,
+    ) -> None:
+        """Evaluate the model on points and record it, with standard errors; as often as you like, and by itself enough.
+
+        Args:
+            encode: points → q(z|x).
+            decode: latents (n, H) → p(x|z), or a mean alone, whose variance is then its mean squared error; None for a
+                decoder without a likelihood.
+            data: a tensor or an array (points, …), or a loader.
+            prior: as for `loss`.
+            split: what the points are.
+            samples: of the latents of each point.
+            step: number of updates done, if steps are not recorded.
+            epoch: number of passes done.
+        """
+        with self._guarded():
+            done = self._step if step is None else step
+            points = as_points(data)
+            table = point_table(Callables(encode, decode, prior), points, samples)
+            self._dimension = self._dimension or points[0].numel()
+            self._latent_dim = self._latent_dim or table.kl.shape[1]
+            if table.profiled_log_var is not None:
+                self._tell(
+                    f"decode gives a mean alone: its variance is taken to be the mean squared error, "
+                    f"σ² = {np.exp(table.profiled_log_var):.4g}, so that R_dec is 0 by construction and not judged."
+                )
+            self._flush()
+            if self._keeper is None:
+                return
+            if table.profiled_log_var is not None:
+                self._keeper.learns = False
+            self._keeper.dimension, self._keeper.latent_dim = self._dimension, self._latent_dim
+            kind = "float64" if points.dtype == torch.float64 else "float32"
+            self._keeper.append_evaluation(evaluation_of(table, split, done, epoch), kind)
+            self._keeper.save_if_due(self._step)
+
+    def close(self, status: Status = "finished") -> None:
+        """Save everything and release the file. May be called again.
+
+        Args:
+            status: how it ended.
+        """
+        if self._closed:
+            return
+        with self._guarded():
+            self._flush(alone=status != "finished")
+            if self._keeper is not None:
+                for sentence in self._keeper.findings():
+                    self._tell(sentence)
+                self._keeper.save(status, self._step)
+        self._closed = True
+        self._leaving.dismiss()
+        if self._keeper is not None:
+            self._keeper.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
+        self.close("finished" if kind is None else "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
+
+    def _fits(self, x: Tensor | None, latents: LatentTerms) -> None:
+        given = None if x is None else x[0].numel()
+        self._dimension = self._dimension or given
+        self._latent_dim = self._latent_dim or latents.kl.shape[1]
+        if given is not None and given != self._dimension:
+            raise DataError(
+                f"x: got points of {given:,} dimensions; expected {self._dimension:,}, as dimension= of record or the "
+                "first points say"
+            )
+        if latents.kl.shape[1] != self._latent_dim:
+            raise DataError(
+                f"q: got {latents.kl.shape[1]} latents; expected {self._latent_dim}, as latent_dim= of record or the "
+                "first posterior says"
+            )
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator] # a step that is compiled as a whole breaks here
+    def _take(self, row: Tensor) -> None:
+        if self._accumulate > 1:
+            self._calls.append(row)
+            if len(self._calls) < self._accumulate:
+                return
+            row = torch.stack(self._calls).mean(0)
+            self._calls = []
+        self._rows.append(row)
+        self._step += 1
+        waited = len(self._rows) % 16 == 0 and time.monotonic() - self._last_transfer > min(
+            SECONDS_BETWEEN_TRANSFERS, self._interval
+        )
+        if len(self._rows) >= ROWS_PER_TRANSFER or (waited and not _is_distributed()):
+            self._flush()
+            if self._keeper is not None:
+                self._keeper.save_if_due(self._step)
+
+    def _flush(self, *, alone: bool = False) -> None:
+        """Bring the rows to the host, once for all of them, and hand them on."""
+        self._last_transfer = time.monotonic()
+        if not self._rows:
+            return
+        table, first = torch.stack(self._rows), self._flushed
+        self._rows, self._flushed = [], self._step
+        if _is_distributed() and not alone:
+            torch_distributed.all_reduce(table)
+            table = table / torch_distributed.get_world_size()
+        if self._keeper is None:
+            return
+        values = table.cpu().numpy()
+        finite = np.isfinite(values[:, 0])
+        if not finite.all():
+            self._tell(
+                f"log_likelihood is not finite at step {first + int(np.argmin(finite)):,}: look at x, at the decoder's "
+                "variance and at the learning rate. Recording continues."
+            )
+        self._keeper.dimension, self._keeper.latent_dim = self._dimension, self._latent_dim
+        self._keeper.append_rows(first, values)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Let nothing that goes wrong in the recorder stop the training, unless that is asked for."""
+        self._leaving.begin()
+        try:
+            yield
+        except Exception as error:
+            if self._strict:
+                raise
+            text = str(error) if isinstance(error, ElboverseError) else f"{type(error).__name__}: {error}"
+            self._tell(f"{text} (not recorded; training continues, pass strict=True to stop here)")
+        finally:
+            self._leaving.end()
+
+    def _tell(self, sentence: str) -> None:
+        """Warn once of each."""
+        if sentence not in self._told and len(self._told) < 20:
+            self._told.add(sentence)
+            warnings.warn(f"elboverse.record: {sentence}", RuntimeWarning, stacklevel=4)
+
+
+def _is_distributed() -> bool:
+    return (
+        torch_distributed.is_available()
+        and torch_distributed.is_initialized()
+        and torch_distributed.get_world_size() > 1
+    )
+
+
+@contextmanager
+def _full_precision(x: Tensor) -> Iterator[None]:
+    """Without autocast: sums of many terms need float32."""
+    kind = x.device.type
+    if kind != "meta" and torch.is_autocast_enabled(kind):
+        with torch.autocast(kind, enabled=False):
+            yield
+    else:
+        yield
+
+
+def _with_samples(z: Tensor | None, mean: Tensor) -> Tensor | None:
+    """Return samples with an axis K in front."""
+    return z.unsqueeze(0) if z is not None and z.ndim == mean.ndim else z
