@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from elboverse.config import ExperimentConfig, load
     from elboverse.execution import resume, train
     from elboverse.gaussian import DiagonalGaussian
-    from elboverse.hookspecs import Component, hookimpl
+    from elboverse.hookspecs import CONTRACT, Component, hookimpl
     from elboverse.integrations.recording import record
     from elboverse.runfile import Run
     from elboverse.sweep import resume_sweep, train_sweep
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CONTRACT",
     "Component",
     "DiagonalGaussian",
     "ExperimentConfig",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CONTRACT": "elboverse.hookspecs",
     "Component": "elboverse.hookspecs",
     "DiagonalGaussian": "elboverse.gaussian",
     "ExperimentConfig": "elboverse.config",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -170,7 +171,7 @@ def from_table(table: Mapping[str, Any], registry: Registry | None = None) -> Ex
         )
     registry = discover() if registry is None else registry
     config: ExperimentConfig = structure(build_converter(registry), table, ExperimentConfig)
-    faults = list(_misfits(config))
+    faults = list(_conflicts(config))
     if faults:
         raise ConfigError(faults)
     return config
@@ -400,9 +401,18 @@ def _below(table: Mapping[str, Any], path: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _misfits(config: ExperimentConfig) -> Iterable[str]:
-    """Yield what the chosen components say of the whole config, by their options' optional method `misfits`."""
+def _conflicts(config: ExperimentConfig) -> Iterable[str]:
+    """Yield what the chosen components say of the whole config, by their options' optional method `conflicts`."""
     for selection in (config.model, config.dataset, config.constraint, config.annealing):
-        check = getattr(selection.options, "misfits", None) if selection is not None else None
-        if check is not None:
+        check = getattr(selection.options, "conflicts", None) if selection is not None else None
+        former = getattr(selection.options, "misfits", None) if selection is not None else None
+        if not callable(check) and callable(former) and selection is not None:
+            warnings.warn(
+                f"{selection.registered}: the method 'misfits' of its options is called 'conflicts' since contract 2; "
+                "rename it, since contract 3 will not call the old name",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            check = former
+        if callable(check):
             yield from check(config)

@@ -17,7 +17,7 @@ from elboverse.contracts import Data
 from elboverse.errors import ConfigError, Interrupted, PluginError, RunFileError
 from elboverse.experiment import Experiment, build_experiment, describe_components, selections
 from elboverse.interrupts import stop_on_signals
-from elboverse.registry import Registry, attributed
+from elboverse.registry import Registry, attributed, discover
 from elboverse.runfile import RUN_FILE, Run, RunWriter, WriterLock, located
 from elboverse.sinks import Sink
 from elboverse.sinks.floor import FloorSink
@@ -182,7 +182,17 @@ def differences(run: Run, config: ExperimentConfig) -> list[str]:
         for name, version in packages.items()
         if packages_before.get(name) != version
     ]
-    earlier = [part for part in run.components if isinstance(part, dict)]
+    found += _other_versions(run, config)
+    return found
+
+
+def _other_versions(run: Run, config: ExperimentConfig) -> list[str]:
+    """Return which components come from another distribution or version than when a run began, or went on last."""
+    resumed = run.environment.get("resumed")
+    last = resumed[-1] if isinstance(resumed, list) and resumed and isinstance(resumed[-1], dict) else {}
+    recorded = last.get("components")
+    earlier = [part for part in (recorded if isinstance(recorded, list) else run.components) if isinstance(part, dict)]
+    found = []
     for part in describe_components(config):
         same = [one for one in earlier if (one.get("kind"), one.get("name")) == (part["kind"], part["name"])]
         then = f"{same[0].get('distribution')} {same[0].get('version')}" if same else "unknown"
@@ -197,7 +207,15 @@ def _restored(
 ) -> tuple[Experiment, dict[str, Any], int, float]:
     """Return the experiment of a run file at its checkpoint, its documents from now on, and steps and seconds done."""
     with Run.open(path) as run:
+        registry = (discover() if registry is None else registry).as_recorded(run.components)
         config = _extended(run.config, overrides, registry)
+        changed = _other_versions(run, config)
+        if changed:
+            warnings.warn(
+                f"{path}: {'; '.join(changed)}. The run goes on, and the run file says so.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         experiment = _build(config, run)
         found, fingerprint = _fingerprint(experiment), run.data.get("fingerprint")
         if found != fingerprint:
@@ -215,7 +233,7 @@ def _restored(
         earlier = run.environment.get("resumed")
         resumed = [
             *(earlier if isinstance(earlier, list) else []),
-            {"step": done, **experiment.documents["environment"]},
+            {"step": done, **experiment.documents["environment"], "components": describe_components(config)},
         ]
         documents = {**experiment.documents, "environment": {**run.environment, "resumed": resumed}}
         return experiment, documents, done, run.training_seconds or 0.0

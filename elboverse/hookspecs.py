@@ -13,9 +13,31 @@ from typing import Any, Final
 import attrs
 import pluggy
 
-__all__ = ["HOOKS", "KINDS", "PROJECT", "Component", "HookSpecs", "Kind", "hookimpl", "selects"]
+__all__ = [
+    "CONTRACT",
+    "HOOKS",
+    "KINDS",
+    "OLDEST_CONTRACT",
+    "PROJECT",
+    "Component",
+    "HookSpecs",
+    "Kind",
+    "hookimpl",
+    "selects",
+]
 
 PROJECT: Final = "elboverse"
+
+CONTRACT: Final = 2
+"""The number of the contracts between elboverse and plugins. It grows where a plugin may have to change.
+
+A plugin says what it is written for by ``ELBOVERSE_CONTRACT = 2`` in its module; one that does not is taken to be
+written for any. What changed: 2 refuses models that would train silently wrong, and the method `misfits` of options is
+called `conflicts`.
+"""
+
+OLDEST_CONTRACT: Final = 1
+"""The oldest contract that is still kept."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

@@ -5,25 +5,19 @@ from __future__ import annotations
 import importlib
 import os
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import metadata
-from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any
 
 import attrs
-import pluggy
 
+from elboverse.discovery import BUILT_IN, Plugin, frames_of, listed, normalised, offers
 from elboverse.errors import ElboverseError, PluginError, UnknownNameError, nearest, out_of_memory
-from elboverse.hookspecs import HOOKS, PROJECT, Component, HookSpecs
+from elboverse.hookspecs import HOOKS, PROJECT, Component
 
 __all__ = ["Plugin", "Registered", "Registry", "Selection", "attributed", "discover", "normalised"]
-
-BUILT_IN = "elboverse.builtin"
-LOAD_VARIABLE = "ELBOVERSE_LOAD_PLUGINS"
-SKIP_VARIABLE = "ELBOVERSE_SKIP_PLUGINS"
-STRICT_VARIABLE = "ELBOVERSE_STRICT_PLUGINS"
 
 FOUND_IN = {
     ("dataset", "mnist"): "elboverse-images",
@@ -38,39 +32,26 @@ FOUND_IN = {
 
 
 @attrs.frozen
-class Plugin:
-    """Who offers components.
-
-    Args:
-        name: its entry point's name.
-        distribution: the installed package that it belongs to.
-        version: that package's version.
-        failure: why it could not be loaded, in one line; None if it could.
-        trace: where that happened, innermost frame last; empty if it did not.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    failure: str | None = None
-    trace: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.distribution} {self.version})"
-
-
-@attrs.frozen
 class Registered:
-    """A component, its kind and the plugin that offers it."""
+    """A component, its kind and the plugin that offers it; whether other plugins offer that kind and name too."""
 
     kind: str
     component: Component
     plugin: Plugin
+    clashes: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.component.name!r} of plugin {self.plugin}"
 
     @property
     def name(self) -> str:
-        """The component's name as its plugin spells it."""
-        return self.component.name
+        """The component's name as its plugin spells it, with its distribution where others offer that name too."""
+        return self.qualified if self.clashes else self.component.name
+
+    @property
+    def qualified(self) -> str:
+        """The name that no other distribution offers."""
+        return f"{self.plugin.distribution}:{self.component.name}"
 
     @property
     def origin(self) -> tuple[str, str]:
@@ -106,7 +87,7 @@ class Registered:
         except (Exception, SystemExit) as error:  # whatever a plugin's module raises at import
             raise PluginError(
                 f"{self.kind} {self.name!r} of plugin {self.plugin}: cannot import {target!r}: "
-                f"{type(error).__name__}: {error}\n{_frames(error)}".rstrip()
+                f"{type(error).__name__}: {error}\n{frames_of(error)}".rstrip()
             ) from error
 
 
@@ -153,7 +134,7 @@ def attributed(selections: Sequence[Selection]) -> Iterator[None]:
         if culprit is None:
             raise
         shown = [one for one in frames if one is frames[-1] or any(_in_package(one[0], own) for own in selections)]
-        trace = _listed(traceback.StackSummary.extract(shown))
+        trace = listed(traceback.StackSummary.extract(shown))
         raise PluginError(
             f"{culprit.registered.kind} {culprit.name!r} of plugin {culprit.registered.plugin} failed: "
             f"{type(error).__name__}: {error}\n{trace}"
@@ -189,51 +170,87 @@ def _module_of(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__"))
 
 
-def normalised(name: str) -> str:
-    """Return a name as it is compared: without regard to case, ``_`` and ``-``, so that ``VAE-1`` finds ``vae_1``."""
-    return name.casefold().replace("_", "").replace("-", "")
-
-
 @attrs.frozen
 class Registry:
     """All components that could be found.
 
     Args:
         plugins: every plugin, also those that failed.
-        components: kind → normalised name → component.
+        components: kind → key → component. The key is the normalised name, or, where several plugins offer one name,
+            that of ``distribution:name`` for each.
+        recorded: what a run file says of the components that it used: (kind, normalised name) → distribution, version.
     """
 
     plugins: tuple[Plugin, ...]
     components: Mapping[str, Mapping[str, Registered]]
+    recorded: Mapping[tuple[str, str], tuple[str, str]] = MappingProxyType({})
 
     def names(self, kind: str) -> list[str]:
         """Return the names of all components of a kind, sorted."""
         return sorted(registered.name for registered in self.components[kind].values())
+
+    def as_recorded(self, used: Sequence[Any]) -> Registry:
+        """Return a registry that prefers the plugins which a run used, where several offer one name.
+
+        Args:
+            used: the run's components, tables with kind, name, distribution and version.
+        """
+        recorded = {
+            (str(part.get("kind")), normalised(str(part.get("name")))): (
+                str(part.get("distribution")),
+                str(part.get("version")),
+            )
+            for part in used
+            if isinstance(part, dict)
+        }
+        return attrs.evolve(self, recorded=MappingProxyType(recorded))
 
     def find(self, kind: str, name: str) -> Registered:
         """Return the component of that kind and name.
 
         Args:
             kind: a key of `hookspecs.HOOKS`.
-            name: any spelling; case, ``_`` and ``-`` do not matter.
+            name: any spelling; case, ``_`` and ``-`` do not matter. ``distribution:name`` is that of one distribution.
 
         Raises:
             UnknownNameError: there is none. The message lists those that exist, the nearest one, and every plugin
                 that failed to load, since one of them might have offered it.
+            PluginError: several plugins offer it; the message names them, and how to write which one is meant.
         """
-        found = self.components[kind].get(normalised(name))
-        if found is not None:
-            return found
+        wanted, _, plain = name.rpartition(":")
+        offered = [one for one in self.components[kind].values() if normalised(one.component.name) == normalised(plain)]
+        if wanted:
+            offered = [one for one in offered if normalised(one.plugin.distribution) == normalised(wanted)]
+        then = self.recorded.get((kind, normalised(name)))
+        if len(offered) > 1 and then is not None:
+            offered = [one for one in offered if one.plugin.distribution == then[0]] or offered
+        if len(offered) == 1:
+            return offered[0]
+        if offered:
+            owners = " and ".join(str(one.plugin) for one in offered)
+            raise PluginError(
+                f"several plugins offer a {kind} named {plain!r}: {owners}. Say which one is meant by the name "
+                f"{' or '.join(repr(one.qualified) for one in offered)}"
+            )
+        raise UnknownNameError(self._unknown(kind, name, then))
+
+    def _unknown(self, kind: str, name: str, then: tuple[str, str] | None) -> str:
         known = self.names(kind)
         hint = nearest(name, known)
         message = f"unknown {kind} {name!r}{f' ({hint})' if hint else ''}. Known: {', '.join(known)}."
         elsewhere = FOUND_IN.get((kind, normalised(name)))
-        if elsewhere is not None:
+        if then is not None and then[0] != PROJECT:
+            message += (
+                f" The run was made with {then[0]} {then[1]}, which is missing: pip install {then[0]}=={then[1]}."
+            )
+        elif elsewhere is not None:
             message += f" {elsewhere} provides it: pip install {elsewhere}."
         for plugin in self.plugins:
             if plugin.failure is not None:
                 message += f"\nPlugin {plugin} might offer it but could not be loaded: {plugin.failure}\n{plugin.trace}"
-        raise UnknownNameError(message.rstrip())
+            elif plugin.problems:
+                message += f"\nPlugin {plugin} might offer it, but: {'; '.join(plugin.problems)}"
+        return message.rstrip()
 
 
 def discover(environment: Mapping[str, str] | None = None) -> Registry:
@@ -248,106 +265,26 @@ def discover(environment: Mapping[str, str] | None = None) -> Registry:
         environment: where the three variables are looked up; the process' own by default.
 
     Raises:
-        PluginError: two plugins offer a component of one kind under one name or have one name themselves, or a
-            variable names a plugin that is not installed.
+        PluginError: a variable names a plugin that is not installed.
     """
-    environment = os.environ if environment is None else environment
-    strict = environment.get(STRICT_VARIABLE, "").strip() not in {"", "0", "false"}
-    found = _entry_points()
-    offers: list[tuple[Plugin, list[tuple[str, Component]]]] = []
-    own_version = importlib.import_module(PROJECT).__version__
-    built_in = importlib.import_module(BUILT_IN)
-    offers.append((Plugin("built-in", PROJECT, own_version), _components(built_in, "built-in")))
-
-    skipped = _named(SKIP_VARIABLE, environment.get(SKIP_VARIABLE, ""), found)
-    wanted = _named(LOAD_VARIABLE, environment[LOAD_VARIABLE], found) if LOAD_VARIABLE in environment else sorted(found)
-    for name in (name for name in wanted if name not in skipped):
-        entry = found[name]
-        plugin = Plugin(name, *_distribution(entry))
-        try:
-            offers.append((plugin, _components(entry.load(), name)))
-        except (Exception, SystemExit) as error:  # isolation: a stranger's code may raise anything
-            if strict:
-                raise
-            failure = " ".join(f"{type(error).__name__}: {error}".split())
-            offers.append((attrs.evolve(plugin, failure=failure, trace=_frames(error)), []))
-    return _assembled(offers)
-
-
-def _entry_points() -> dict[str, metadata.EntryPoint]:
-    found: dict[str, metadata.EntryPoint] = {}
-    for entry in metadata.entry_points(group=PROJECT):
-        other = found.setdefault(entry.name, entry)
-        if other is not entry:
-            owners = " and ".join(" ".join(_distribution(one)) for one in (other, entry))
-            raise PluginError(f"two plugins are named {entry.name!r}, those of {owners}. Uninstall one of them.")
-    return found
-
-
-def _distribution(entry: metadata.EntryPoint) -> tuple[str, str]:
-    return (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "unknown")
-
-
-def _named(variable: str, value: str, found: Mapping[str, metadata.EntryPoint]) -> list[str]:
-    names = list(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
-    unknown = sorted(set(names) - set(found))
-    if unknown:
-        installed = ", ".join(sorted(found)) or "none"
-        raise PluginError(f"{variable}: no such plugin: {', '.join(unknown)}. Installed: {installed}.")
-    return names
-
-
-def _components(plugin: Any, name: str) -> list[tuple[str, Component]]:
-    # A manager for each plugin: what a broken one leaves behind in a shared one would be blamed on the next.
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(HookSpecs)
-    try:
-        manager.register(plugin, name=name)
-        manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        hooks = ", ".join(HOOKS.values())
-        raise PluginError(f"{error}; the hooks are {hooks}") from error
-    return [
-        (kind, _checked(component, hook))
-        for kind, hook in HOOKS.items()
-        for implementation in getattr(manager.hook, hook).get_hookimpls()
-        for component in implementation.function()
-    ]
-
-
-def _checked(component: Any, hook: str) -> Component:
-    if not isinstance(component, Component):
-        raise PluginError(f"{hook} must return elboverse.Component records, not {component!r}")
-    if not (isinstance(component.name, str) and normalised(component.name)):
-        raise PluginError(f"{hook} returned a component without a name")
-    return component
-
-
-def _assembled(offers: Iterable[tuple[Plugin, list[tuple[str, Component]]]]) -> Registry:
+    found = offers(os.environ if environment is None else environment)
+    every = [Registered(kind, component, offer.plugin) for offer in found for kind, component in offer.components]
+    times = Counter((one.kind, normalised(one.component.name)) for one in every)
     components: dict[str, dict[str, Registered]] = {kind: {} for kind in HOOKS}
-    plugins = []
-    for plugin, offered in offers:
-        plugins.append(plugin)
-        for kind, component in offered:
-            taken = components[kind].setdefault(
-                normalised(component.name), registered := Registered(kind, component, plugin)
+    problems: dict[Plugin, list[str]] = {}
+    for one in every:
+        key = normalised(one.component.name)
+        several = times[one.kind, key] > 1
+        registered = attrs.evolve(one, clashes=several)
+        taken = components[one.kind].setdefault(normalised(registered.name) if several else key, registered)
+        if taken is not registered:
+            problems.setdefault(one.plugin, []).append(
+                f"a {one.kind} is left out: {one.plugin.distribution} offers the name {one.component.name!r} twice"
             )
-            if taken is not registered:
-                raise PluginError(
-                    f"two plugins offer a {kind} named {component.name!r}: {taken.plugin} and {plugin}. "
-                    f"Uninstall one of them, or leave one out with {SKIP_VARIABLE}."
-                )
-    return Registry(
-        tuple(plugins),
-        MappingProxyType({kind: MappingProxyType(by_name) for kind, by_name in components.items()}),
+    plugins = tuple(
+        attrs.evolve(offer.plugin, problems=(*offer.plugin.problems, *problems.get(offer.plugin, ())))
+        for offer in found
     )
-
-
-def _frames(error: BaseException) -> str:
-    """Return where an error arose in a plugin's own files, without our frames and those of Python's import system."""
-    ours = (__file__, "<frozen importlib", str(Path(importlib.__file__).parent))
-    return _listed(frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours))
-
-
-def _listed(frames: Iterable[traceback.FrameSummary]) -> str:
-    return "\n".join(f"    {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames)
+    return Registry(
+        plugins, MappingProxyType({kind: MappingProxyType(by_name) for kind, by_name in components.items()})
+    )

@@ -21,7 +21,7 @@ from elboverse.config import ExperimentConfig, from_table
 from elboverse.contracts import Data, Model, SamplingFree, is_image
 from elboverse.elbo import batch_terms
 from elboverse.errors import AnalysisError, ElboverseError
-from elboverse.registry import Registry, Selection
+from elboverse.registry import Registry, Selection, discover
 from elboverse.runfile import Run
 from elboverse.seeding import generator
 from elboverse.training.evaluation import MOST_TRAINING_POINTS, point_statistics
@@ -100,7 +100,7 @@ class TrainedModel:
         if not 0 <= replica < run.replicas:
             raise AnalysisError(f"{run.path}: replica {replica} given, allowed is 0 … {run.replicas - 1}")
         try:
-            config = from_table(run.config, registry)
+            config = from_table(run.config, (discover() if registry is None else registry).as_recorded(run.components))
             data = _at_the_checkpoint(_checked_data(run, config, replica), run, config)
             model = _build_model(config.model, data)
         except AnalysisError:

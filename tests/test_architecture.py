@@ -26,6 +26,7 @@ ROWS = (
     {"cache", "elbo", "seeding"},
     {"data"},
     {"hookspecs"},
+    {"discovery"},
     {"registry"},
     {"structuring"},
     {"config"},

@@ -213,3 +213,40 @@ def test_wrong_shapes_are_told_before_the_first_step(
     assert message in told
     assert "of plugin rude (rude-dist 1.2.3)" in told
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_goes_on_with_another_version_of_a_plugin_says_so_and_records_it(
+    tmp_path: Path, install: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"where": "", "calls": 0, "fault": "", "dimension": 3, "latents": 2, "rows": ""}
+    install("polite", PLUGIN.format(**{**settings, "fault": "pass"}))
+    monkeypatch.setenv("ELBOVERSE_LOAD_PLUGINS", "polite")
+    config = tmp_path / "config.toml"
+    config.write_text(tomli_w.dumps(CONFIG), encoding="utf-8")
+    main(["train", "--quiet", str(config), "--out", str(tmp_path / "run")])
+    (metadata,) = (tmp_path / "site-packages").glob("polite_dist-*.dist-info/METADATA")
+    metadata.write_text("Metadata-Version: 2.1\nName: polite-dist\nVersion: 2.0\n", encoding="utf-8")
+    from elboverse import resume
+
+    with pytest.warns(RuntimeWarning, match=r"model plain: polite-dist 1\.2\.3 then, polite-dist 2\.0 now"):
+        resume(tmp_path / "run", overrides=["training.epochs=6"]).close()
+    with Run.open(tmp_path / "run" / "run.h5") as run:
+        versions = {part["version"] for part in run.environment["resumed"][0]["components"]}
+    assert versions == {"2.0"}
+
+
+def test_the_former_name_of_a_method_is_still_called_with_a_warning_that_names_the_plugin(
+    install: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from elboverse.config import from_table
+    from elboverse.errors import ConfigError
+
+    settings = {"where": "", "calls": 0, "fault": "pass", "dimension": 3, "latents": 2, "rows": ""}
+    former = "class Options:\n    def misfits(self, config):\n        yield 'model: it does not fit'\n"
+    install("older", PLUGIN.format(**settings).replace("class Options:\n    pass\n", former))
+    monkeypatch.setenv("ELBOVERSE_LOAD_PLUGINS", "older")
+    with (
+        pytest.warns(RuntimeWarning, match=r"of plugin older \(older-dist 1\.2\.3\): the method 'misfits'"),
+        pytest.raises(ConfigError, match="it does not fit"),
+    ):
+        from_table(CONFIG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 
 import pytest
@@ -67,7 +68,10 @@ def test_a_plugin_is_found_with_its_distribution_and_version(install: Install) -
         ("def (", "SyntaxError"),
         ("import not_there_at_all", "ModuleNotFoundError: No module named 'not_there_at_all'"),
         ("from elboverse import hookimpl\n@hookimpl\ndef elboverse_models(): raise KeyError('x')", "KeyError: 'x'"),
-        ("from elboverse import hookimpl\n@hookimpl\ndef elboverse_models(): pass", "TypeError: 'NoneType'"),
+        (
+            "from elboverse import hookimpl\n@hookimpl\ndef elboverse_models(): pass",
+            "must return an iterable of elboverse.Component records, not None",
+        ),
         ("from elboverse import hookimpl\n@hookimpl\ndef elboverse_models(): return [1]", "Component records, not 1"),
         ("from elboverse import hookimpl\n@hookimpl\ndef elboverse_model(): return []", "unknown hook"),
         ("from elboverse import hookimpl\n@hookimpl\ndef elboverse_models(config): return []", "{'config'}"),
@@ -156,26 +160,103 @@ def test_the_load_variable_with_a_plugin_that_is_not_installed_lists_those_that_
         discover({"ELBOVERSE_LOAD_PLUGINS": "ring"})
 
 
-def test_two_components_of_one_kind_and_name_are_refused_with_both_owners(install: Install) -> None:
+def test_a_name_that_two_plugins_offer_fails_where_it_is_used_and_names_both(install: Install) -> None:
     install("rings", GOOD.format(name="ring_s"), version="0.1")
     install("more-rings", GOOD.format(name="RINGS"), version="0.2")
+    registry = discover({})
     with pytest.raises(PluginError) as caught:
-        discover({})
+        registry.find("dataset", "rings")
     assert "rings (rings-dist 0.1)" in str(caught.value)
     assert "more-rings (more-rings-dist 0.2)" in str(caught.value)
+    assert "'more-rings-dist:RINGS'" in str(caught.value)
+    assert registry.find("dataset", "circle").plugin.name == "built-in"
 
 
-def test_a_component_named_like_a_built_in_one_is_refused(install: Install) -> None:
+@pytest.mark.parametrize("distribution", ["rings-dist", "Rings_Dist"])
+def test_the_distribution_settles_which_component_is_meant(install: Install, distribution: str) -> None:
     install("rings", GOOD.format(name="Circle"))
-    with pytest.raises(PluginError, match=r"built-in \(elboverse .*\) and rings \(rings-dist 1\.2\.3\)"):
-        discover({})
+    found = discover({}).find("dataset", f"{distribution}:circle")
+    assert found.plugin.name == "rings"
+    assert found.name == "rings-dist:Circle"
+    assert discover({}).find("dataset", "elboverse:circle").plugin.name == "built-in"
 
 
-def test_two_plugins_of_one_name_are_refused_with_both_distributions(install: Install) -> None:
+def test_a_run_goes_on_with_the_plugin_that_it_used_where_a_built_in_has_its_name_now(install: Install) -> None:
+    install("rings", GOOD.format(name="Circle"))
+    used = [{"kind": "dataset", "name": "circle", "distribution": "rings-dist", "version": "1.2.3"}]
+    assert discover({}).as_recorded(used).find("dataset", "circle").plugin.name == "rings"
+
+
+def test_a_plugin_that_a_run_used_and_that_is_missing_is_told_with_its_version(install: Install) -> None:
+    used = [{"kind": "dataset", "name": "gone", "distribution": "gone-dist", "version": "0.7"}]
+    with pytest.raises(
+        UnknownNameError, match=r"made with gone-dist 0\.7, which is missing: pip install gone-dist==0\.7"
+    ):
+        discover({}).as_recorded(used).find("dataset", "gone")
+
+
+def test_two_plugins_of_one_name_are_both_loaded(install: Install) -> None:
     install("rings", GOOD.format(name="rings"), "one-dist")
     install("rings", GOOD.format(name="spots"), "other-dist")
-    with pytest.raises(PluginError, match=r"two plugins are named 'rings'.*(one|other)-dist.*(one|other)-dist"):
-        discover({})
+    registry = discover({})
+    assert {"rings", "spots"} <= set(registry.names("dataset"))
+    skipping = discover({"ELBOVERSE_SKIP_PLUGINS": "other-dist"})
+    assert "spots" not in skipping.names("dataset")
+
+
+def test_a_hook_that_does_not_exist_costs_that_hook_alone(install: Install) -> None:
+    later = "\n@hookimpl\ndef elboverse_samplers(): return []\n@hookimpl\ndef elboverse_models(): raise KeyError('x')"
+    install("rings", GOOD.format(name="rings") + later)
+    registry = discover({})
+    (plugin,) = (plugin for plugin in registry.plugins if plugin.name == "rings")
+    assert plugin.failure is None
+    assert registry.find("dataset", "rings")
+    assert [("elboverse_samplers" in text, "newer elboverse" in text) for text in plugin.problems] == [
+        (False, False),
+        (True, True),
+    ]
+
+
+@pytest.mark.parametrize("name", ["-rings", "ri\\nngs", "a:b", " rings", "r" * 80, "a,b"])
+def test_a_name_that_cannot_be_typed_is_refused(install: Install, name: str) -> None:
+    both = GOOD.format(name=name).replace("return [", 'return [Component("good", Options, "nowhere:build", "x"), ')
+    install("rings", both)
+    registry = discover({})
+    (plugin,) = (plugin for plugin in registry.plugins if plugin.name == "rings")
+    assert "cannot be used" in plugin.problems[0]
+    assert registry.find("dataset", "good")
+
+
+@pytest.mark.parametrize(
+    ("contract", "reason"),
+    [("99", "pip install --upgrade elboverse"), ("0", "no longer keeps"), ("'2'", "expected an integer")],
+)
+def test_a_plugin_of_another_contract_is_told_what_to_change(install: Install, contract: str, reason: str) -> None:
+    install("rings", f"ELBOVERSE_CONTRACT = {contract}\n" + textwrap.dedent(GOOD.format(name="rings")))
+    assert reason in str(failures(discover({}))["rings"])
+
+
+@pytest.mark.parametrize("contract", [1, 2])
+def test_a_plugin_of_a_contract_that_is_kept_is_loaded(install: Install, contract: int) -> None:
+    install("rings", f"ELBOVERSE_CONTRACT = {contract}\n" + textwrap.dedent(GOOD.format(name="rings")))
+    assert failures(discover({}))["rings"] is None
+
+
+def test_what_a_plugin_prints_is_kept_out_of_the_output(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    install("rings", "print('hello')\n" + textwrap.dedent(GOOD.format(name="rings")))
+    (plugin,) = (plugin for plugin in discover({}).plugins if plugin.name == "rings")
+    assert capsys.readouterr().out == ""
+    assert "it prints when it is imported: 'hello'" in plugin.problems[0]
+
+
+def test_who_takes_long_to_import_is_named_meanwhile_and_in_the_list(
+    install: Install, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("elboverse.discovery.SLOW", 0.05)
+    install("rings", "import time; time.sleep(0.3)\n" + textwrap.dedent(GOOD.format(name="rings")))
+    (plugin,) = (plugin for plugin in discover({}).plugins if plugin.name == "rings")
+    assert "ELBOVERSE_SKIP_PLUGINS=rings leaves it out" in capsys.readouterr().err
+    assert "s to import" in plugin.problems[0]
 
 
 @pytest.mark.parametrize("spelling", ["VAE-1", "vae_1", "Vae1", "vae-1"])

@@ -7,7 +7,7 @@ import json
 import click
 
 from elboverse.hookspecs import HOOKS
-from elboverse.registry import Registry, discover
+from elboverse.registry import Plugin, Registered, Registry, discover
 
 __all__ = ["plugins"]
 
@@ -26,9 +26,11 @@ def plugins(*, as_json: bool) -> None:
             click.echo(f"  could not be loaded: {plugin.failure}")
             if plugin.trace:
                 click.echo(plugin.trace)
+        for problem in plugin.problems:
+            click.echo(f"  ! {problem}")
         for kind in HOOKS:
             for registered in registry.components[kind].values():
-                if registered.plugin == plugin:
+                if _is_of(registered, plugin):
                     click.echo(f"  {kind:10} {registered.name:16} {registered.component.summary}")
 
 
@@ -39,12 +41,18 @@ def _table(registry: Registry) -> list[dict[str, object]]:
             "distribution": plugin.distribution,
             "version": plugin.version,
             "failure": plugin.failure,
+            "problems": list(plugin.problems),
+            "contract": plugin.contract,
             "components": [
                 {"kind": kind, "name": registered.name, "summary": registered.component.summary}
                 for kind in HOOKS
                 for registered in registry.components[kind].values()
-                if registered.plugin == plugin
+                if _is_of(registered, plugin)
             ],
         }
         for plugin in registry.plugins
     ]
+
+
+def _is_of(registered: Registered, plugin: Plugin) -> bool:
+    return (registered.plugin.name, registered.plugin.distribution) == (plugin.name, plugin.distribution)

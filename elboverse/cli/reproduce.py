@@ -245,7 +245,9 @@ def _listed(name: str, path: Path, registry: Registry) -> dict[str, Any]:
     dataset = str(read_table(path)["dataset"]["name"])
     experiment = find_experiment(name, registry)
     places: list[Path] = []
-    if normalised(dataset) not in registry.components["dataset"]:
+    if not any(
+        normalised(one.component.name) == normalised(dataset) for one in registry.components["dataset"].values()
+    ):
         state = f"needs {FOUND_IN.get(('dataset', normalised(dataset)), 'a plugin')}"
     else:
         state, places = availability(experiment.configs()[0].dataset.options)

@@ -29,7 +29,7 @@ class VAE0Options(NetworkVAEOptions):
 
     decoder_log_var: float = attrs.field(default=0.0, validator=in_range(minimum=-30, maximum=30))
 
-    def misfits(self, config: ExperimentConfig) -> Iterator[str]:
+    def conflicts(self, config: ExperimentConfig) -> Iterator[str]:
         """Yield that closed-form variances were asked for, though all of them are fixed."""
         if config.training.variances == "optimal":
             yield 'training.variances: "optimal" given, but the variances of vae-0 are fixed; use "learned", or vae-1'

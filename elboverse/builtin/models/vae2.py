@@ -32,7 +32,7 @@ class VAE2Options(NetworkVAEOptions):
     initial_decoder_log_var: float = attrs.field(default=-4.0, validator=in_range(minimum=-30, maximum=30))
     initial_prior_log_var: float = attrs.field(default=0.0, validator=in_range(minimum=-30, maximum=30))
 
-    def misfits(self, config: ExperimentConfig) -> Iterator[str]:
+    def conflicts(self, config: ExperimentConfig) -> Iterator[str]:
         """Yield that a constraint is missing: without one, scaling W_h up and z_h down changes nothing but α_h."""
         if config.constraint is None:
             yield (

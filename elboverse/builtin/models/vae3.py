@@ -30,7 +30,7 @@ class VAE3Options(NetworkVAEOptions):
 
     initial_decoder_log_var: float = attrs.field(default=-4.0, validator=in_range(minimum=-30, maximum=30))
 
-    def misfits(self, config: ExperimentConfig) -> Iterator[str]:
+    def conflicts(self, config: ExperimentConfig) -> Iterator[str]:
         """Yield that closed-form variances were asked for, which Σ(z) does not have."""
         if config.training.variances == "optimal":
             yield 'training.variances: "optimal" given, but vae-3 has no closed-form variance; use "learned"'
