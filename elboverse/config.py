@@ -55,7 +55,13 @@ MOST_EPOCHS = 10_000_000
 MOST_SAMPLES = 100_000
 MOST_REPLICAS = 10_000
 MOST_SNAPSHOTS = 10_000
+MOST_THREADS = 1024
 """Far beyond any experiment: a number above was a slip, and would take all memory before anything could be said."""
+
+
+def _is_count_or_auto(_instance: Any, _attribute: Any, value: int | str) -> None:
+    if not isinstance(value, str) and not 1 <= value <= MOST_THREADS:
+        raise ValueError(f'{value} given, allowed is "auto" or 1 to {MOST_THREADS}')
 
 
 @attrs.frozen(kw_only=True)
@@ -85,6 +91,8 @@ class TrainingConfig:
             ``"reduce-overhead"``, which replays CUDA graphs. On two processor cores it was slower than ``"off"``.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …
         dtype: ``"float32"`` or ``"float64"``.
+        threads: processor threads of the run; ``"auto"`` is one, unless more are found to pay before the first step.
+            What was found is kept when the run is resumed.
     """
 
     epochs: int = attrs.field(default=150, validator=in_range(minimum=1, maximum=MOST_EPOCHS))
@@ -103,6 +111,7 @@ class TrainingConfig:
     compile: Literal["off", "default", "reduce-overhead"] = "off"
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
+    threads: int | Literal["auto"] = attrs.field(default="auto", validator=_is_count_or_auto)
 
 
 def _is_folder_name(_instance: Any, _attribute: Any, value: str) -> None:

@@ -26,6 +26,7 @@ from elboverse.sinks.report import ReportSink
 from elboverse.sinks.run_file import RunFileSink
 from elboverse.sinks.tensorboard import TensorBoardSink
 from elboverse.training.loop import Loop
+from elboverse.training.threads import restored_threads
 
 __all__ = ["RUN_FILE", "default_folder", "differences", "resume", "train"]
 
@@ -48,6 +49,7 @@ def default_folder(config: ExperimentConfig) -> Path:
     return folder
 
 
+@restored_threads()
 def train(
     config: ExperimentConfig | Mapping[str, Any] | str | Path | None = None,
     *,
@@ -113,6 +115,7 @@ def train(
     return _execute(experiment, RunFileSink(writer), writer.path, console, report)
 
 
+@restored_threads()
 def resume(
     path: str | Path,
     *,
@@ -172,7 +175,7 @@ def differences(run: Run, config: ExperimentConfig) -> list[str]:
     before, here = run.environment, environment.describe(environment.resolve_device(config.training.device))
     found = [
         f"{key}: {before.get(key)} then, {here.get(key)} now"
-        for key in ("elboverse", "python", "machine", "device", "threads")
+        for key in ("elboverse", "python", "machine", "device")
         if before.get(key) != here.get(key)
     ]
     packages_before, packages = before.get("packages"), here["packages"]
@@ -243,8 +246,9 @@ def _build(config: ExperimentConfig, like: Run | None) -> Experiment:
     """Return the run that a config describes, with what an earlier run worked out for itself, if there is one."""
     annealing_steps = None if like is None else _positive(like, "schedule", "annealing_steps")
     replica_group = None if like is None else _positive(like, "engine", "replica_group")
+    threads = None if like is None else _positive(like, "engine", "threads")
     with attributed(selections(config)):
-        return build_experiment(config, annealing_steps, replica_group)
+        return build_experiment(config, annealing_steps, replica_group, threads)
 
 
 def _positive(run: Run, document: str, key: str) -> int | None:

@@ -22,10 +22,9 @@ from elboverse.training.batches import Batches
 from elboverse.training.drawing import build_drawing_step
 from elboverse.training.evaluation import MOST_TRAINING_POINTS, Evaluator, first_points
 from elboverse.training.frames import Camera, moments
-from elboverse.training.grouped import build_step, measure_grouping
+from elboverse.training.grouped import build_step, measure_grouping, measure_threads
 from elboverse.training.intake import Intake
 from elboverse.training.loop import Loop, Observer, Plan, Source
-from elboverse.training.memory import keep_freed_memory
 from elboverse.training.noise import Noise, chunk_length
 from elboverse.training.pictures import COUNT, Painter
 from elboverse.training.step import StepSettings
@@ -65,7 +64,10 @@ class Experiment:
 
 
 def build_experiment(
-    config: ExperimentConfig, annealing_steps: int | None = None, replica_group: int | None = None
+    config: ExperimentConfig,
+    annealing_steps: int | None = None,
+    replica_group: int | None = None,
+    threads: int | None = None,
 ) -> Experiment:
     """Return the run that a config describes, built but not started.
 
@@ -74,13 +76,14 @@ def build_experiment(
         annealing_steps: length that the annealing schedule is laid out for; beyond it β keeps its last value. The
             length of the run by default; a run that is extended keeps its first one.
         replica_group: how many replicas share a vectorised step, where an earlier part of the run has found that out.
+        threads: how many threads the run computes with, where an earlier part of it has found that out. The number is
+            set for the process; see `threads.restored_threads`.
 
     Raises:
         ConfigError: the config does not fit the data, the model or this machine.
         DataError: the data cannot be used.
         PluginError: a component breaks its contract.
     """
-    keep_freed_memory()
     training = config.training
     device = environment.resolve_device(training.device)
     dtype = {"float32": torch.float32, "float64": torch.float64}[training.dtype]
@@ -125,7 +128,13 @@ def build_experiment(
             f"allowed are at most {MOST_STEPS:,} steps, so give fewer epochs or a larger batch_size"
         )
     settings = _step_settings(constraint, training)
+    given = threads if training.threads == "auto" else training.threads
+    most = torch.get_num_threads() if device.type == "cpu" else 1
+    torch.set_num_threads(given or 1)
     replica_group = 1 if draws else _replica_group(models, settings, batches, config, replica_group)
+    if given is None and most > 1:
+        x, step_noise = _one_batch(batches, len(models))
+        torch.set_num_threads(measure_threads(models[:replica_group], settings, x, step_noise, most))
     annealing_steps = total_steps if annealing_steps is None else min(annealing_steps, total_steps)
     betas = conformance.require_betas(config.annealing.build(), annealing_steps, _who(config.annealing))
     epochs_between = min(training.evaluate_every, training.epochs)  # where it is longer than the run, that is never
@@ -215,8 +224,7 @@ def _replica_group(
     given = config.training.replica_group or carried
     if len(models) == 1 or given is not None:
         return min(len(models), given or 1)
-    chunk = batches.draw(0, 1)
-    found = measure_grouping(models, settings, next(chunk.x)[0], None if chunk.noise is None else chunk.noise[0][0])
+    found = measure_grouping(models, settings, *_one_batch(batches, len(models)))
     if found.obstacle:
         warnings.warn(
             f"{_who(config.model)} cannot be trained as replicas in one vectorised step ({found.obstacle}), "
@@ -225,6 +233,13 @@ def _replica_group(
             stacklevel=2,
         )
     return found.size
+
+
+def _one_batch(batches: Source, replicas: int) -> tuple[Tensor, Tensor | None]:
+    """Return the first batch, of the first replica, and its noise."""
+    chunk = batches.draw(0, 1)
+    x, noise = next(chunk.x), None if chunk.noise is None else chunk.noise[0]
+    return (x, noise) if replicas == 1 else (x[0], None if noise is None else noise[0])
 
 
 def _load(selection: Selection, seeds: Sequence[int]) -> list[Data]:
@@ -323,7 +338,7 @@ def _documents(
     return {
         "config": to_table(config),
         "schedule": {"annealing_steps": annealing_steps},
-        "engine": {"replica_group": replica_group},
+        "engine": {"replica_group": replica_group, "threads": torch.get_num_threads()},
         "environment": environment.describe(device),
         "components": describe_components(config),
         "data": {

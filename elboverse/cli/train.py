@@ -16,6 +16,7 @@ from elboverse import identities
 from elboverse.config import advising, apply_override, apply_sweeps, from_table, read_table
 from elboverse.runfile import Run
 from elboverse.sweep import SWEEP_FILE, is_sweep, refuse_both, resume_sweep, train_sweep
+from elboverse.training.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from elboverse.config import ExperimentConfig
@@ -89,10 +90,9 @@ __all__ = ["train"]
 @click.option(
     "--threads",
     type=click.IntRange(1),
-    default=1,
-    show_default=True,
     metavar="N",
-    help="Threads of each run of a study. The numbers do not depend on --jobs, but may on this.",
+    help="Processor threads of a run; short for --set training.threads=N. By default one, unless more are found "
+    "to pay; in a study one for each run. Numbers do not depend on --jobs, but may on this.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 def train(
@@ -108,7 +108,7 @@ def train(
     launcher: str | None,
     address: str | None,
     options: tuple[str, ...],
-    threads: int,
+    threads: int | None,
     *,
     overwrite: bool,
     quiet: bool,
@@ -118,6 +118,7 @@ def train(
     Without CONFIG, a small VAE on points of a noisy circle.
     """
     console = Console(quiet=quiet, highlight=False)
+    keep_freed_memory()
     if resumed is not None:
         copies = replicas is not None or seeds is not None or swept
         if config is not None or out is not None or like is not None or overwrite or copies:
@@ -133,10 +134,12 @@ def train(
                 announce=announce,
                 jobs=jobs,
                 launcher=_launcher(launcher, address, options),
-                threads=threads,
+                threads=threads or 1,
             )
             _summarise_sweep(paths, console)
             return
+        if threads is not None:
+            raise click.UsageError("A resumed run keeps its number of threads.")
         console.print(f"Resuming {resumed}", soft_wrap=True)
         _summarise(resume(resumed, overrides=overrides, console=console), console)
         return
@@ -162,7 +165,7 @@ def train(
                 announce=announce,
                 jobs=jobs,
                 launcher=where,
-                threads=threads,
+                threads=threads or 1,
             )
         _summarise_sweep(paths, console)
         return
@@ -171,6 +174,8 @@ def train(
             "--jobs and --launcher train the runs of a study; this config describes one run. Give it a table [sweep], "
             "or --sweep KEY=A,B."
         )
+    if threads is not None:
+        apply_override(table, f"training.threads={threads}")
     with advising(given, table):
         resolved = from_table(table)
     console.print(_headline(resolved), soft_wrap=True)

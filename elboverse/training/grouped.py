@@ -14,8 +14,9 @@ from torch import Tensor
 from elboverse.contracts import Model
 from elboverse.training.replicated import ReplicatedStep
 from elboverse.training.step import ALL, SingleStep, Step, StepSettings
+from elboverse.training.threads import chosen_threads
 
-__all__ = ["GroupedStep", "Grouping", "build_step", "measure_grouping"]
+__all__ = ["GroupedStep", "Grouping", "build_step", "measure_grouping", "measure_threads"]
 
 SECONDS: Final = 3.0
 """About how long the group size is looked for; the sizes 1 and 2 are tried however long they take."""
@@ -85,6 +86,26 @@ def measure_grouping(models: Sequence[Model], settings: StepSettings, x: Tensor,
         if time.perf_counter() - started > SECONDS:
             break
     return Grouping(min(trials, key=lambda size: seconds[size]))
+
+
+def measure_threads(models: Sequence[Model], settings: StepSettings, x: Tensor, noise: Tensor | None, most: int) -> int:
+    """Return how many threads a step of these models should have, tried on copies of them.
+
+    Args:
+        models: those that share a vectorised step; left as they are.
+        settings: how parameters are updated.
+        x: a batch, shape (B, D).
+        noise: its noise, (B, H) or (K, B, H), or None.
+        most: how many threads there may be at most.
+    """
+    if most == 1:
+        return 1
+    with torch.random.fork_rng(devices=[]):
+        try:
+            trial = _trial(models, settings, x, noise)
+        except Exception:  # noqa: BLE001 - the run itself will say what is wrong with the model
+            return 1
+        return 1 if isinstance(trial, str) else chosen_threads(trial, most)
 
 
 class GroupedStep(Step):
