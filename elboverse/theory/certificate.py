@@ -1,0 +1,275 @@
+"""Whether an objective is stationary: residuals, their scales, what they cost, and what can be decided about them.
+
+A residual R is the derivative of the ELBO with respect to the logarithm of a temperature, such as −∂ELBO/∂ln σ², and V
+is minus the second derivative (the varentropy; D/2 for a Gaussian decoder, ½ for each Gaussian latent). Near the optimum
+
+    relative mismatch  δ = R/V          what it costs  R²/2V nats
+
+so a tolerance on the mismatch, δ₀, is a tolerance δ₀V on the residual. Two questions are kept apart:
+
+* *Is the training objective stationary?* Over all training points R is the objective's own gradient; its only error is
+  that of the Monte-Carlo samples, none where the ELBO is exact.
+* *Does the model fit new data as it is calibrated?* Over held-out points R has the sampling error of those points.
+
+Vanishing residuals are necessary, not sufficient, so two more facts belong to a certificate: what full-batch steps still
+gain, and whether a collapsed latent could escape (a saddle). All quantities are in nats per data point.
+
+Sources: Damm et al., AISTATS 2023, Theorems 1 to 3; Lucas et al., NeurIPS 2019, for the saddles of the linear VAE.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+import attrs
+
+__all__ = [
+    "TOLERANCE",
+    "Certificate",
+    "Residual",
+    "Verdict",
+    "adam_bias",
+    "escape_gain",
+    "judged",
+    "sgd_bias",
+    "worst",
+]
+
+Verdict = Literal["stationary", "undecided", "not stationary", "not judged"]
+
+TOLERANCE: Final = 0.02
+"""The relative mismatch of a variance that still counts as stationary, if not told otherwise."""
+
+_SEVERITY: Final[dict[Verdict, int]] = {"not judged": 0, "stationary": 1, "undecided": 2, "not stationary": 3}
+
+
+def judged(value: float, standard_error: float, tolerance: float) -> Verdict:
+    """Return whether a residual R is zero within a tolerance, two standard errors either way.
+
+    ``"stationary"`` if |R| + 2 SE ≤ tolerance, ``"not stationary"`` if |R| − 2 SE > tolerance, else ``"undecided"``,
+    which is also the verdict where the standard error is not a number.
+
+    Args:
+        value: R in nats.
+        standard_error: SE in nats; 0 where R is exact.
+        tolerance: in nats.
+
+    Example:
+        >>> judged(0.01, 0.001, 0.02), judged(0.01, 0.03, 0.02), judged(0.1, 0.03, 0.02)
+        ('stationary', 'undecided', 'not stationary')
+    """
+    if abs(value) + 2 * standard_error <= tolerance:
+        return "stationary"
+    if abs(value) - 2 * standard_error > tolerance:
+        return "not stationary"
+    return "undecided"
+
+
+def worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """Return the worst of some verdicts; ``"not judged"`` if there is none."""
+    return max(verdicts, key=lambda verdict: _SEVERITY[verdict], default="not judged")
+
+
+def escape_gain(eigenvalue: float, variance: float) -> float:
+    """Return the nats that one more latent of a linear VAE gains at fixed σ², ½(λ/σ² − 1 − ln λ/σ²); 0 if λ ≤ σ².
+
+    Where it is positive, a point with a collapsed latent is a saddle: the curvature along W_h = s u, V_h = s uᵀ/σ² is
+    positive exactly where λ > σ² (Lucas et al. 2019).
+
+    Args:
+        eigenvalue: λ, the largest variance of the reconstruction errors along a direction.
+        variance: σ² > 0 of the decoder.
+    """
+    ratio = eigenvalue / variance
+    return 0.5 * (ratio - 1.0 - math.log(ratio)) if ratio > 1.0 else 0.0
+
+
+def sgd_bias(learning_rate: float, weight: float, bias: float, decoder: float) -> float:
+    """Return the mean R_h that mini-batch SGD leaves, −(lr/4)(E‖g_V‖² + E‖g_b‖² − E‖g_W‖²).
+
+    Args:
+        learning_rate: constant.
+        weight: E‖g_V‖² of the encoder mean's weights of latent h.
+        bias: E g_b² of its bias.
+        decoder: E‖g_W‖² of the column h of the decoder's first linear layer.
+    """
+    return -0.25 * learning_rate * (weight + bias - decoder)
+
+
+def adam_bias(learning_rate: float, weight: float, bias: float, decoder: float) -> float:
+    """Return the mean R_h that Adam with a constant rate leaves, −(lr/4)(Σ rms g_V + rms g_b − Σ rms g_W) (derived).
+
+    With u = m̂/√v̂ in place of g, stationarity of E Σ_i √v_i θ²_i gives E[g_i θ_i] = −(lr/2) rms(g_i) for every momentum,
+    where SGD has −(lr/2) E g²_i; the rest is the scaling symmetry of a latent, as for `sgd_bias`.
+
+    Args:
+        learning_rate: constant.
+        weight: Σ √E g² over the encoder mean's weights of latent h.
+        bias: √E g² of its bias.
+        decoder: Σ √E g² over the column h of the decoder's first linear layer.
+    """
+    return -0.25 * learning_rate * (weight + bias - decoder)
+
+
+@attrs.frozen(kw_only=True)
+class Residual:
+    """One residual of the objective.
+
+    Args:
+        name: ``"R_σ"``, ``"R_0"``, ``"R_1"``, …
+        value: R in nats.
+        scale: V in nats, positive.
+        standard_error: of R, in nats; that of the Monte-Carlo samples on training data.
+        must_vanish: whether it does at a stationary point; if not, it is a calibration and not judged.
+        expected: the bias that the learning rate leaves, in nats, where it is known.
+    """
+
+    name: str
+    value: float
+    scale: float
+    standard_error: float = 0.0
+    must_vanish: bool = True
+    expected: float | None = None
+
+    @property
+    def mismatch(self) -> float:
+        """R/V, the relative mismatch of the temperature; of a Gaussian, 1 − s²/σ² or 1 − m_h/α²_h."""
+        return self.value / self.scale
+
+    @property
+    def cost(self) -> float:
+        """R²/2V in nats: what a re-calibrated temperature would gain."""
+        return self.value**2 / (2 * self.scale)
+
+    def verdict(self, tolerance: float) -> Verdict:
+        """Return the verdict at a tolerance on the relative mismatch."""
+        if not self.must_vanish:
+            return "not judged"
+        return judged(self.value, self.standard_error, tolerance * self.scale)
+
+
+@attrs.frozen(kw_only=True)
+class Certificate:
+    """What is known about the stationarity of one model's training objective.
+
+    Args:
+        residuals: over all training points.
+        tolerance: δ₀ on the relative mismatch.
+        points: N.
+        samples: Monte-Carlo samples per point that the residuals took; 0 where they are exact.
+        gain: ELBO in nats that a few full-batch steps still gain; None where it was not tried.
+        gain_error: standard error of `gain`.
+        steps: how many such steps.
+        saddle: collapsed latents that could be active: the nats that one gains at first, by latent.
+        explained: share of the data's variance that the decoder means explain; None where it means nothing.
+        baseline: the ELBO of the best linear VAE with as many latents; None where it means nothing.
+        elbo: over all training points.
+        obstacle: why training with ``until = "stationary"`` ended without the certificate; empty if it did not.
+    """
+
+    residuals: tuple[Residual, ...]
+    tolerance: float = TOLERANCE
+    points: int
+    samples: int = 0
+    gain: float | None = None
+    gain_error: float = 0.0
+    steps: int = 0
+    saddle: Mapping[int, float] = attrs.field(factory=dict)
+    explained: float | None = None
+    baseline: float | None = None
+    elbo: float = math.nan
+    obstacle: str = ""
+
+    @property
+    def gain_tolerance(self) -> float:
+        """½ δ₀² Σ V in nats: what mismatches of δ₀ in all variances together would cost."""
+        return 0.5 * self.tolerance**2 * sum(residual.scale for residual in self.residuals)
+
+    @property
+    def is_rising(self) -> bool:
+        """Whether full-batch steps still gain more than the tolerance is worth, beyond two standard errors."""
+        return self.gain is not None and self.gain - 2 * self.gain_error > self.gain_tolerance
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict on a residual; ``"not stationary"`` too where the ELBO still rises, or at a saddle."""
+        if self.is_rising or self.saddle:
+            return "not stationary"
+        return worst([residual.verdict(self.tolerance) for residual in self.residuals])
+
+    @property
+    def largest(self) -> Residual:
+        """The residual with the worst verdict, then the largest mismatch."""
+        found = [residual for residual in self.residuals if residual.must_vanish] or list(self.residuals)
+        return max(found, key=lambda one: (_SEVERITY[one.verdict(self.tolerance)], abs(one.mismatch)))
+
+    def sentence(self) -> str:
+        """Return the verdict as one sentence that can be quoted."""
+        one, tolerance = self.largest, f"{100 * self.tolerance:g} %"
+        if self.saddle:
+            which = ", ".join(str(latent) for latent in sorted(self.saddle))
+            gain = max(self.saddle.values())
+            return (
+                f"Not stationary: a collapsed saddle; latent{'s' if len(self.saddle) > 1 else ''} {which} collapsed "
+                f"although the reconstruction errors leave a direction along which the ELBO rises (at first by "
+                f"{gain:.2g} nats)."
+            )
+        verdict = worst([residual.verdict(self.tolerance) for residual in self.residuals])
+        if verdict == "not judged":
+            return "Not judged: no variance of this model must be matched at a stationary point."
+        if verdict == "not stationary":
+            return (
+                f"Not stationary: {one.name} = {_rounded(one.value, one.standard_error)} is "
+                f"{abs(one.mismatch) / self.tolerance:.1f} tolerances from zero; it costs {one.cost:.2g} nats."
+            )
+        if verdict == "undecided":
+            return (
+                f"Undecided: {one.name} = {_rounded(one.value, one.standard_error)} against a tolerance of "
+                f"{self.tolerance * one.scale:.2g} nats, after {self.samples} samples of each point."
+            )
+        if self.is_rising:
+            return (
+                f"Not stationary: every variance fits within {tolerance}, but the ELBO still rises; {self.steps} "
+                f"full-batch steps gain {_rounded(self.gain or 0.0, self.gain_error)} nats."
+            )
+        still = ""
+        if self.gain is not None:
+            still = f", and full-batch steps gain no more than {max(self.gain, self.gain_tolerance / 100):.1g} nats"
+        of = f"all {self.points:,} training points"
+        return (
+            f"Stationary: over {of} every variance fits within {tolerance} (at most {100 * abs(one.mismatch):.2g} %, "
+            f"{one.cost:.1g} nats){still}."
+        )
+
+    def table(self) -> dict[str, Any]:
+        """Return it as JSON values; `from_table` reads it back."""
+        found = attrs.asdict(self)
+        found["residuals"] = [attrs.asdict(residual) for residual in self.residuals]
+        found["saddle"] = {str(latent): gain for latent, gain in self.saddle.items()}
+        return {**found, "verdict": self.verdict, "sentence": self.sentence()}
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> Certificate:
+        """Return what `table` gave.
+
+        Raises:
+            ValueError: the table is none of a certificate.
+        """
+        try:
+            names = {field.name for field in attrs.fields(cls)}
+            known = {name: value for name, value in table.items() if name in names}
+            known["residuals"] = tuple(Residual(**residual) for residual in table["residuals"])
+            known["saddle"] = {int(latent): float(gain) for latent, gain in table.get("saddle", {}).items()}
+            return cls(**known)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not the table of a certificate: {error}") from error
+
+
+def _rounded(value: float, standard_error: float) -> str:
+    """Return a value with its standard error, both to two digits of the error."""
+    if not (math.isfinite(standard_error) and standard_error > 0):
+        return f"{value:.2g}"
+    digits = max(0, 1 - math.floor(math.log10(standard_error)))
+    return f"{value:.{digits}f} ± {standard_error:.{digits}f}"

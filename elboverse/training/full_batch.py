@@ -1,0 +1,349 @@
+"""The objective over all training points, with its gradient: what a polish climbs and a certificate looks at.
+
+A mini-batch step never sees the objective itself. Here all points of one replica go through its model, in parts that
+fit the memory, in float64 and in evaluation mode, with noise that follows from a label: the same label is the same
+objective (common random numbers), another one is an independent look at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, cast
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from elboverse.contracts import Constrainable, Model, Penalty, Projection, SamplingFree
+from elboverse.elbo import Terms, closed_form, moments, point_terms, terms_of
+from elboverse.identities import LOG_VAR_FLOOR
+from elboverse.seeding import generator
+from elboverse.training.intake import Intake
+
+__all__ = ["Averages", "FullBatch"]
+
+_VALUES_AT_ONCE: Final = 1 << 21
+"""How many values, points times samples times dimensions, go through the decoder together."""
+
+MOST_PRECONDITIONED: Final = 1500
+"""How many parameters a model may have for its Hessian to be worked out."""
+
+CURVATURE_POINTS: Final = 2048
+"""How many points the Hessian is taken over."""
+
+
+@attrs.frozen(eq=False)
+class Averages:
+    """The terms over all points, as NumPy numbers in nats per point.
+
+    Args:
+        log_likelihood: ().
+        decoder_entropy: ().
+        decoder_log_var: ().
+        kl: (H,).
+        encoder_entropy: (H,).
+        prior_log_var: (H,).
+    """
+
+    log_likelihood: float
+    decoder_entropy: float
+    decoder_log_var: float
+    kl: npt.NDArray[np.float64]
+    encoder_entropy: npt.NDArray[np.float64]
+    prior_log_var: npt.NDArray[np.float64]
+
+
+class FullBatch:
+    """The objective mean_n [E ln p(x|z) − β Σ_h KL_h] − penalty of one model, over all training points.
+
+    Args:
+        model: a copy that nothing else uses; it is converted to float64, and all its parameters are free, those with a
+            closed form too.
+        points: of one replica, shape (N, D), as the dataset holds them.
+        intake: their way to the model, in float64.
+        seed: of the replica.
+        samples: Monte-Carlo samples per point in one evaluation; ignored by a model that needs none.
+        beta: the KL weight that training ended with.
+        constraint: the weight constraint, or None.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        points: Tensor,
+        intake: Intake,
+        seed: int,
+        samples: int,
+        beta: float,
+        constraint: Projection | Penalty | None = None,
+    ) -> None:
+        self.model = cast(Model, model.double().requires_grad_(True))
+        self.model.eval()
+        self.seed = seed
+        self.beta = beta
+        self.is_exact = isinstance(model, SamplingFree)
+        self.samples = 0 if self.is_exact else samples
+        self.count = len(points)
+        self._points = points
+        self._intake = intake
+        self._named = dict(self.model.named_parameters())
+        self._projection = constraint if isinstance(constraint, Projection) else None
+        self._penalty = constraint if isinstance(constraint, Penalty) else None
+        self._constrained = (
+            self.model.constrained_weight() if constraint is not None and isinstance(model, Constrainable) else None
+        )
+        names = self.model.variance_parameters()
+        self._sigma: Tensor | None = None
+        self._floored = (names.decoder,) if names.decoder is not None else ()
+
+    @property
+    def latent_dim(self) -> int:
+        """H."""
+        return len(self.model.prior().log_var)
+
+    def load(self, tensors: Mapping[str, Any]) -> Tensor:
+        """Take over parameters and buffers, by name, and return the parameters in one vector, shape (P,)."""
+        with torch.no_grad():
+            for name, own in self.model.state_dict(keep_vars=True).items():
+                own.copy_(torch.as_tensor(tensors[name]))
+        return torch.cat([parameter.detach().flatten() for parameter in self._named.values()])
+
+    def tensors(self, theta: Tensor) -> dict[str, Tensor]:
+        """Return the parameters of a vector by name, as the model has them: projected and at their floor at least."""
+        self._place(theta)
+        return {name: parameter.detach().clone() for name, parameter in self._named.items()}
+
+    def value_and_gradient(self, theta: Tensor, *label: str | int) -> tuple[Tensor, Tensor, Averages]:
+        """Return minus the objective, its gradient, shape (P,), and the terms.
+
+        Args:
+            theta: parameters, shape (P,).
+            label: of the noise.
+        """
+        weight = self._place(theta)
+        parameters = list(self._named.values())
+        gradients = [torch.zeros_like(parameter) for parameter in parameters]
+        parts: list[tuple[int, Terms]] = []
+        total = theta.new_zeros(())
+        for x, noise in self._batches(*label):
+            terms = terms_of(moments(self.model, x, noise, average_points=True))
+            loss = -(terms.log_likelihood - self.beta * terms.kl.sum()) * (len(x) / self.count)
+            self._add(gradients, loss, parameters)
+            total = total + loss.detach()
+            parts.append((len(x), terms))
+        if self._penalty is not None and self._constrained is not None:
+            penalty = self._penalty.penalty(self._named[self._constrained])
+            self._add(gradients, penalty, parameters)
+            total = total + penalty.detach()
+        return total, self._pulled_back(theta, gradients, weight), _averaged(parts, self.count)
+
+    def scale(self, theta: Tensor) -> Tensor | None:
+        """Return C with C Cᵀ = |H|⁻¹, H the Hessian of the ELBO over some points, shape (P, P); None for many parameters.
+
+        In the coordinates φ of θ = θ₀ + C φ the objective curves alike in all directions, rotations of the latents
+        included, which are what first-order steps are slowest at.
+
+        Args:
+            theta: θ₀, shape (P,).
+        """
+        if len(theta) > MOST_PRECONDITIONED:
+            return None
+        self._place(theta)
+        x, noise = (
+            (self._sigma_points(), None) if self.is_exact else next(self._batches("scale", size=CURVATURE_POINTS))
+        )
+        names = list(self._named)
+        sizes = [parameter.numel() for parameter in self._named.values()]
+        bound = _Objective(cast(nn.Module, self.model), self.beta)
+
+        def objective(flat: Tensor) -> Tensor:
+            pieces = zip(names, flat.split(sizes), self._named.values(), strict=True)
+            state = {f"model.{name}": piece.view_as(like) for name, piece, like in pieces}
+            return cast(Tensor, functional_call(bound, state, (x, noise)))
+
+        flat = torch.cat([parameter.detach().flatten() for parameter in self._named.values()])
+        hessian = torch.autograd.functional.hessian(objective, flat, vectorize=True)
+        eigenvalues, axes = torch.linalg.eigh(0.5 * (hessian + hessian.T))
+        sizes_of = eigenvalues.abs()
+        return cast(Tensor, axes * sizes_of.clamp_min(1e-9 * float(sizes_of.max())).rsqrt())
+
+    def residual_draws(self, theta: Tensor, *label: str | int) -> npt.NDArray[np.float64]:
+        """Return, over one set of samples, [Σ, Σ of squares within points] of R_dec, R_h and the ELBO.
+
+        Each point gets two independent sets of samples, so that half their squared difference estimates the variance
+        of the Monte-Carlo error of one point, whatever the spread between points.
+
+        Returns:
+            mean and Monte-Carlo variance of that mean, shape (2, 2 + H).
+        """
+        self._place(theta)
+        total = np.zeros(2 + self.latent_dim)
+        variance = np.zeros(2 + self.latent_dim)
+        with torch.no_grad():
+            for (x, one), (_, other) in zip(
+                self._batches(*label, "one"), self._batches(*label, "other"), strict=True
+            ):
+                first = self._columns(x, one)
+                second = first if self.is_exact else self._columns(x, other)
+                total += (0.5 * (first + second)).sum(0).numpy()
+                variance += (0.25 * (first - second).square()).sum(0).numpy()
+        return np.stack([total / self.count, variance / self.count**2])
+
+    def explained(self, theta: Tensor) -> float:
+        """Return 1 − Σ ‖x − μ(ν(x))‖² / Σ ‖x − x̄‖², the share of the variance that the decoder means explain."""
+        self._place(theta)
+        rest, total, mean = 0.0, 0.0, self.mean()
+        with torch.no_grad():
+            for x, _ in self._batches("explained", noisy=False):
+                decoded = self.model.decode(self.model.encode(x).mean).mean
+                rest += float((x - decoded).square().sum())
+                total += float((x - mean).square().sum())
+        return 1.0 - rest / total if total > 0 else 0.0
+
+    def mean(self) -> Tensor:
+        """Return x̄, shape (D,)."""
+        total = sum(x.sum(0) for x, _ in self._batches("mean", noisy=False))
+        return cast(Tensor, total) / self.count
+
+    def covariance(self, theta: Tensor | None = None) -> npt.NDArray[np.float64]:
+        """Return the second moments of x − x̄, or, at parameters, of the errors x − μ(ν(x)), shape (D, D)."""
+        mean = self.mean()
+        if theta is not None:
+            self._place(theta)
+        total = torch.zeros(len(mean), len(mean), dtype=mean.dtype)
+        with torch.no_grad():
+            for x, _ in self._batches("covariance", noisy=False):
+                error = x - (mean if theta is None else self.model.decode(self.model.encode(x).mean).mean)
+                total += error.T @ error
+        return cast(npt.NDArray[np.float64], (total / self.count).numpy())
+
+    def with_closed_form(self, theta: Tensor, *label: str | int) -> Tensor:
+        """Return the parameters with σ² = s² and α²_h = m_h over all points, where the model has these.
+
+        Args:
+            theta: parameters, shape (P,).
+            label: of the noise.
+        """
+        self._place(theta)
+        names = self.model.variance_parameters()
+        sums: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for x, noise in self._batches(*label):
+                optimum = closed_form(self.model, moments(self.model, x, noise, average_points=True))
+                for name, value in ((names.decoder, optimum.decoder), (names.prior, optimum.prior)):
+                    if name is not None and value is not None:
+                        sums[name] = sums.get(name, torch.zeros_like(value)) + value.exp() * (len(x) / self.count)
+            for name, value in sums.items():
+                self._named[name].copy_(value.log().clamp_min(LOG_VAR_FLOOR))
+        return torch.cat([parameter.detach().flatten() for parameter in self._named.values()])
+
+    def terms(self, theta: Tensor, *label: str | int) -> Averages:
+        """Return the terms at some parameters.
+
+        Args:
+            theta: parameters, shape (P,).
+            label: of the noise.
+        """
+        self._place(theta)
+        with torch.no_grad():
+            parts = [
+                (len(x), terms_of(moments(self.model, x, noise, average_points=True)))
+                for x, noise in self._batches(*label)
+            ]
+        return _averaged(parts, self.count)
+
+    def _sigma_points(self) -> Tensor:
+        """Return x̄ ± √(D λ_i) u_i, which have the mean and the covariance of the points, shape (2D, D).
+
+        The objective of a linear model depends on the points through these two alone.
+        """
+        if self._sigma is None:
+            mean, covariance = self.mean(), torch.from_numpy(self.covariance())
+            eigenvalues, axes = torch.linalg.eigh(covariance)
+            spread = (axes * (len(mean) * eigenvalues.clamp_min(0)).sqrt()).T
+            self._sigma = torch.cat((mean + spread, mean - spread))
+        return self._sigma
+
+    def _columns(self, x: Tensor, noise: Tensor | None) -> Tensor:
+        terms = point_terms(self.model, x, noise)
+        prior = terms.prior_residual
+        decoder = terms.decoder_residual.expand(len(x)).unsqueeze(-1)
+        return torch.cat((decoder, prior.expand(len(x), -1), terms.elbo.expand(len(x)).unsqueeze(-1)), dim=-1)
+
+    def _batches(
+        self, *label: str | int, noisy: bool = True, size: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        values = self._points.shape[-1] * max(1, self.samples if noisy else 1)
+        size = size or max(64, min(16_384, _VALUES_AT_ONCE // values))
+        for number, stored in enumerate(self._points.split(size)):
+            x = self._intake(stored).double()
+            if self.is_exact or not noisy:
+                yield x, None
+                continue
+            stream = generator(self.seed, "full batch", *label, number, device=x.device)
+            shape = (self.samples, len(x), self.latent_dim)
+            yield x, torch.randn(shape, generator=stream, dtype=torch.float64, device=x.device)
+
+    def _place(self, theta: Tensor) -> Tensor | None:
+        """Put parameters into the model; return the unprojected weight with its graph, if there is a projection."""
+        with torch.no_grad():
+            pieces = theta.split([parameter.numel() for parameter in self._named.values()])
+            for (name, parameter), piece in zip(self._named.items(), pieces, strict=True):
+                parameter.copy_(piece.view_as(parameter))
+                if name in self._floored:
+                    parameter.clamp_min_(LOG_VAR_FLOOR)
+        if self._projection is None or self._constrained is None:
+            return None
+        raw = self._named[self._constrained].detach().clone().requires_grad_(True)
+        projected = self._projection.project(raw)
+        with torch.no_grad():
+            self._named[self._constrained].copy_(projected)
+        return raw
+
+    def _pulled_back(self, theta: Tensor, gradients: Sequence[Tensor], raw: Tensor | None) -> Tensor:
+        found = list(gradients)
+        for index, (name, parameter) in enumerate(self._named.items()):
+            if raw is not None and name == self._constrained:
+                assert self._projection is not None  # noqa: S101 - for the type checker
+                (found[index],) = torch.autograd.grad(self._projection.project(raw), raw, found[index])
+            if name in self._floored:
+                at_floor = (parameter.detach() <= LOG_VAR_FLOOR) & (found[index] > 0)
+                found[index] = found[index].masked_fill(at_floor, 0.0)
+        return torch.cat([gradient.flatten() for gradient in found]).to(theta)
+
+    @staticmethod
+    def _add(gradients: list[Tensor], value: Tensor, parameters: Sequence[nn.Parameter]) -> None:
+        for total, gradient in zip(gradients, torch.autograd.grad(value, parameters, allow_unused=True), strict=True):
+            if gradient is not None:
+                total += gradient
+
+
+class _Objective(nn.Module):
+    """Minus the objective of a model as a module, so that `torch.func.functional_call` can exchange the parameters."""
+
+    def __init__(self, model: nn.Module, beta: float) -> None:
+        super().__init__()
+        self.model = model
+        self.beta = beta
+
+    def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
+        """Return it over some points."""
+        terms = terms_of(moments(cast(Model, self.model), x, noise, average_points=True))
+        return -(terms.log_likelihood - self.beta * terms.kl.sum())
+
+
+def _averaged(parts: Sequence[tuple[int, Terms]], count: int) -> Averages:
+    def average(name: str) -> Any:
+        return sum(getattr(terms, name).detach().double().numpy() * (points / count) for points, terms in parts)
+
+    return Averages(
+        log_likelihood=float(average("log_likelihood")),
+        decoder_entropy=float(average("decoder_entropy")),
+        decoder_log_var=float(average("decoder_log_var")),
+        kl=np.asarray(average("kl")),
+        encoder_entropy=np.asarray(average("encoder_entropy")),
+        prior_log_var=np.asarray(average("prior_log_var")),
+    )
