@@ -82,6 +82,11 @@ class TrainingConfig:
         replica_group: how many replicas share one vectorised step; by default measured before the first step.
         evaluate_every: epochs between two evaluations, rounded to whole steps; 0.1 is ten evaluations an epoch. There
             is one before the first and one after the last step, and, on a stream, one where a regime ends.
+        until: ``"epochs"``, or ``"stationary"``: until the training certificate holds. Learning rates are then lowered
+            where training stalls, and at the end full-batch L-BFGS polishes, a recorded step per iteration.
+        max_epochs: epochs that training may take at most with ``until = "stationary"``; by default as many as `epochs`.
+        tolerance: the relative mismatch of a variance that counts as stationary.
+        polish_steps: iterations of the polish at most.
         record_every: steps between two recorded rows.
         snapshots: frames of an animation that are recorded, for `elboverse analyze animate`: before the first step,
             after the last, and between them, the closer together the earlier.
@@ -105,6 +110,10 @@ class TrainingConfig:
     replicas: int = attrs.field(default=1, validator=in_range(minimum=1, maximum=MOST_REPLICAS))
     replica_group: int | None = attrs.field(default=None, validator=in_range(minimum=1))
     evaluate_every: float = attrs.field(default=10.0, validator=in_range(above=0))
+    until: Literal["epochs", "stationary"] = "epochs"
+    max_epochs: int | None = attrs.field(default=None, validator=in_range(minimum=1, maximum=MOST_EPOCHS))
+    tolerance: float = attrs.field(default=0.02, validator=in_range(above=0, maximum=1))
+    polish_steps: int = attrs.field(default=1000, validator=in_range(minimum=1, maximum=MOST_EPOCHS))
     record_every: int = attrs.field(default=1, validator=in_range(minimum=1))
     snapshots: int = attrs.field(default=0, validator=in_range(minimum=0, maximum=MOST_SNAPSHOTS))
     snapshot_every_seconds: float = attrs.field(default=10.0, validator=in_range(minimum=0))

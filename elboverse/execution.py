@@ -25,7 +25,8 @@ from elboverse.sinks.progress import ProgressSink
 from elboverse.sinks.report import ReportSink
 from elboverse.sinks.run_file import RunFileSink
 from elboverse.sinks.tensorboard import TensorBoardSink
-from elboverse.training.loop import Loop
+from elboverse.training.certifying import certify
+from elboverse.training.stopping import UntilStationary, certificates_of
 from elboverse.training.threads import restored_threads
 
 __all__ = ["RUN_FILE", "default_folder", "differences", "resume", "train"]
@@ -35,7 +36,13 @@ LARGEST_COUNT: Final = 10**9
 
 TENSORBOARD_FOLDER: Final = "tensorboard"
 
-CHANGEABLE: Final = ("training.epochs",)
+CHANGEABLE: Final = (
+    "training.epochs",
+    "training.until",
+    "training.max_epochs",
+    "training.tolerance",
+    "training.polish_steps",
+)
 """What may be changed when a run is resumed."""
 
 
@@ -227,12 +234,17 @@ def _restored(
                 f"(fingerprint {found}, not {fingerprint}), so the run cannot go on as it was"
             )
         loop, done = experiment.loop, run.checkpoint_step
-        if done > loop.plan.total_steps or (done == loop.plan.total_steps and run.status == "finished"):
+        if isinstance(loop, UntilStationary):
+            loop.load(run.checkpoint(), done)
+            if loop.finished and not loop.extend():
+                raise ConfigError(f"{path}: the run has ended stationary, or its polish_steps are spent")
+        elif done > loop.plan.total_steps or (done == loop.plan.total_steps and run.status == "finished"):
             epochs = config.training.epochs
             raise ConfigError(
                 f"{path}: all {epochs} epochs are done; extend the run with --set training.epochs={2 * epochs}, say"
             )
-        loop.load(run.checkpoint(), done)
+        if not isinstance(loop, UntilStationary):
+            loop.load(run.checkpoint(), done)
         earlier = run.environment.get("resumed")
         resumed = [
             *(earlier if isinstance(earlier, list) else []),
@@ -306,7 +318,7 @@ def _execute(
             sinks.append(ProgressSink(console, total_steps, done=loop.done, heading=heading))
         try:
             with attributed(selections(experiment.config)):
-                _walk(loop, sinks, run_file, path)
+                _walk(experiment, sinks, run_file, path)
         except PluginError as error:
             raise PluginError(
                 f"{error}\nWhat came before is saved in {path}. Once the plugin is mended, go on with:\n"
@@ -316,6 +328,22 @@ def _execute(
         for sink in reversed(sinks):
             sink.close()
     return Run.open(path)
+
+
+def _certificates(experiment: Experiment) -> dict[str, Any]:
+    """Return the certificate of every replica of a run that has ended, as a document."""
+    loop, objective = experiment.loop, experiment.objective
+    if isinstance(loop, UntilStationary):
+        return loop.document()
+    if objective is None:
+        return {"step": loop.done, "replicas": []}
+    found = {}
+    tensors = {path: tensor for path, tensor in loop.step.tensors().items() if path.startswith("model/")}
+    for replica in range(loop.step.replicas):
+        full = objective(replica)
+        theta = full.load({path.removeprefix("model/"): tensor[replica] for path, tensor in tensors.items()})
+        found[replica] = certify(full, theta, experiment.config.training.tolerance, try_steps=True)
+    return certificates_of(found, loop.done)
 
 
 def _describe_data(data: Data) -> str:
@@ -332,7 +360,8 @@ def _describe_data(data: Data) -> str:
     return f"Data: {len(data.train):,} training and {len(data.held_out):,} held-out points of shape {shape}, {kind}"
 
 
-def _walk(loop: Loop, sinks: Sequence[Sink], run_file: RunFileSink, path: Path) -> None:
+def _walk(experiment: Experiment, sinks: Sequence[Sink], run_file: RunFileSink, path: Path) -> None:
+    loop = experiment.loop
     with stop_on_signals(loop.stop) as caught:
         try:
             for records in loop.rounds():
@@ -347,6 +376,12 @@ def _walk(loop: Loop, sinks: Sequence[Sink], run_file: RunFileSink, path: Path) 
             except RunFileError as second:
                 raise RunFileError(f"{error}\nBesides, {second}") from error
             raise
+        if loop.finished:
+            try:
+                document = _certificates(experiment)
+            except Exception as error:  # noqa: BLE001 - whatever a model of a plugin raises: the run itself has ended well
+                document = {"step": loop.done, "replicas": [], "obstacle": f"{type(error).__name__}: {error}"}
+            run_file.put_document("certificate", document)
         run_file.save_at_the_end("finished" if loop.finished else "interrupted", loop.state(), loop.done)
     if caught.number is not None and not loop.finished:
         message = (

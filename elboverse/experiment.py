@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
@@ -22,12 +23,14 @@ from elboverse.training.batches import Batches
 from elboverse.training.drawing import build_drawing_step
 from elboverse.training.evaluation import MOST_TRAINING_POINTS, Evaluator, first_points
 from elboverse.training.frames import Camera, moments
+from elboverse.training.full_batch import FullBatch
 from elboverse.training.grouped import build_step, measure_grouping, measure_threads
 from elboverse.training.intake import Intake
 from elboverse.training.loop import Loop, Observer, Plan, Source
 from elboverse.training.noise import Noise, chunk_length
 from elboverse.training.pictures import COUNT, Painter
 from elboverse.training.step import StepSettings
+from elboverse.training.stopping import UntilStationary
 from elboverse.training.streaming import StreamedBatches, Timetable
 
 __all__ = ["Experiment", "build_experiment", "describe_components", "selections"]
@@ -37,6 +40,9 @@ MOST_STEPS: Final = 100_000_000
 
 BUILT_TWICE: Final = 5_000_000
 """Models of at most so many parameters are built once more, to see that they come out equal."""
+
+FEWEST_SAMPLES: Final = 1 << 14
+"""Points times samples that a full-batch objective has at least, where it is sampled."""
 
 ROWS_AT_ONCE: Final = 8192
 """How many latents, points times samples, go through the decoder together; more leave the processor's cache."""
@@ -50,6 +56,7 @@ class Experiment:
         config: the resolved config.
         data: of the first replica.
         loop: trains and yields records.
+        objective: returns the full-batch objective of a replica; None for a stream, which has none.
         latent_dim: H.
         documents: what the run file keeps beside the numbers.
         device: where it trains.
@@ -57,7 +64,8 @@ class Experiment:
 
     config: ExperimentConfig
     data: Data
-    loop: Loop
+    loop: Loop | UntilStationary
+    objective: Callable[[int], FullBatch] | None
     latent_dim: int
     documents: Mapping[str, Any]
     device: torch.device
@@ -121,12 +129,19 @@ def build_experiment(
     )
     source = _source(parts, seeds, batch_size, noise, intake)
     batches = source.batches
-    total_steps = training.epochs * batches.steps_per_epoch
+    until_stationary = training.until == "stationary"
+    if until_stationary and data.stream is not None:
+        raise ConfigError(
+            'training.until: got "stationary"; expected "epochs", since a stream has no end to be stationary over'
+        )
+    epochs = max(training.epochs, training.max_epochs or 0) if until_stationary else training.epochs
+    total_steps = epochs * batches.steps_per_epoch
     if total_steps > MOST_STEPS:
         raise ConfigError(
             f"training.epochs: {training.epochs:,} given, which are {total_steps:,} steps; "
             f"allowed are at most {MOST_STEPS:,} steps, so give fewer epochs or a larger batch_size"
         )
+    template = copy.deepcopy(modules[0])  # before a step takes its parameters over
     settings = _step_settings(constraint, training)
     given = threads if training.threads == "auto" else training.threads
     most = torch.get_num_threads() if device.type == "cpu" else 1
@@ -135,7 +150,8 @@ def build_experiment(
     if given is None and most > 1:
         x, step_noise = _one_batch(batches, len(models))
         torch.set_num_threads(measure_threads(models[:replica_group], settings, x, step_noise, most))
-    annealing_steps = total_steps if annealing_steps is None else min(annealing_steps, total_steps)
+    laid_out = training.epochs * batches.steps_per_epoch
+    annealing_steps = laid_out if annealing_steps is None else min(annealing_steps, total_steps)
     betas = conformance.require_betas(config.annealing.build(), annealing_steps, _who(config.annealing))
     epochs_between = min(training.evaluate_every, training.epochs)  # where it is longer than the run, that is never
     plan = Plan(
@@ -166,14 +182,32 @@ def build_experiment(
         dtype=dtype,
         device=device,
     )
+    wide = Intake.of(data, device, torch.float64)
+    beta = float(plan.betas[-1]) if len(plan.betas) else 1.0
+
+    def objective(replica: int) -> FullBatch:
+        points = parts[replica].train
+        samples = max(training.samples, -(-FEWEST_SAMPLES // len(points)))
+        return FullBatch(copy.deepcopy(template), points, wide, seeds[replica], samples, beta, constraint)
+
+    walked: Loop | UntilStationary = loop
+    if until_stationary:
+        walked = UntilStationary(
+            loop,
+            objective,
+            tolerance=training.tolerance,
+            polish_steps=training.polish_steps,
+            dtype=training.dtype,
+        )
     return Experiment(
         config=config,
         data=data,
-        loop=loop,
+        loop=walked,
+        objective=None if data.stream is not None else objective,
         latent_dim=latent_dim,
         documents={
             **_documents(config, data, device, annealing_steps, replica_group),
-            "model": _describe_model(models[0]),
+            "model": _describe_model(cast(Model, template)),
         },
         device=device,
     )

@@ -16,6 +16,7 @@ from elboverse import identities
 from elboverse.config import advising, apply_override, apply_sweeps, from_table, read_table
 from elboverse.runfile import Run
 from elboverse.sweep import SWEEP_FILE, is_sweep, refuse_both, resume_sweep, train_sweep
+from elboverse.theory.certificate import certificates, told
 from elboverse.training.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -94,6 +95,11 @@ __all__ = ["train"]
     help="Processor threads of a run; short for --set training.threads=N. By default one, unless more are found "
     "to pay; in a study one for each run. Numbers do not depend on --jobs, but may on this.",
 )
+@click.option(
+    "--until",
+    type=click.Choice(["epochs", "stationary"]),
+    help="Train for the config's epochs, or until the training certificate holds; short for --set training.until=….",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 def train(
     config: str | None,
@@ -109,6 +115,7 @@ def train(
     address: str | None,
     options: tuple[str, ...],
     threads: int | None,
+    until: str | None,
     *,
     overwrite: bool,
     quiet: bool,
@@ -119,6 +126,8 @@ def train(
     """
     console = Console(quiet=quiet, highlight=False)
     keep_freed_memory()
+    if until is not None:
+        overrides = (*overrides, f"training.until={until}")
     if resumed is not None:
         copies = replicas is not None or seeds is not None or swept
         if config is not None or out is not None or like is not None or overwrite or copies:
@@ -278,6 +287,11 @@ def _summarise(run: Run, console: Console) -> None:
     console.print(f"\nMedians of {run.replicas} replicas:" if run.replicas > 1 else "")
     for name, value, remark in lines:
         console.print(f"{name:{left}}  {value:>{middle}}  {remark}", soft_wrap=True)
+    found = certificates(run.documents, run.checkpoint_step)
+    if found:
+        console.print("")
+        for sentence in told(found, shlex.quote(str(run.path))):
+            console.print(sentence, soft_wrap=True)
     command = shlex.join(["elboverse", "analyze", "collapse", str(run.path)])
     console.print(f"\nSaved {run.path}. Next:\n  {command}", soft_wrap=True)
 

@@ -87,6 +87,10 @@ class RunFileSink:
             ) from error
         self._saved = done
 
+    def put_document(self, name: str, document: dict[str, Any]) -> None:
+        """Keep a document beside the numbers from the next snapshot on."""
+        self._writer.put_document(name, document)
+
     def _snapshot(self, status: str, state: Mapping[str, npt.NDArray[Any]], done: int) -> None:
         seconds = round(time.monotonic() - self._started, 3)
         self._writer.put_document("timing", {"training_seconds": seconds})

@@ -1,7 +1,8 @@
 """Whether an objective is stationary: residuals, their scales, what they cost, and what can be decided about them.
 
-A residual R is the derivative of the ELBO with respect to the logarithm of a temperature, such as −∂ELBO/∂ln σ², and V
-is minus the second derivative (the varentropy; D/2 for a Gaussian decoder, ½ for each Gaussian latent). Near the optimum
+A residual R is the derivative of the ELBO with respect to the logarithm of a temperature, such as −∂ELBO/∂ln σ², and
+V is minus the second derivative (the varentropy; D/2 for a Gaussian decoder, ½ for each Gaussian latent). Near the
+optimum
 
     relative mismatch  δ = R/V          what it costs  R²/2V nats
 
@@ -11,8 +12,8 @@ so a tolerance on the mismatch, δ₀, is a tolerance δ₀V on the residual. Tw
   that of the Monte-Carlo samples, none where the ELBO is exact.
 * *Does the model fit new data as it is calibrated?* Over held-out points R has the sampling error of those points.
 
-Vanishing residuals are necessary, not sufficient, so two more facts belong to a certificate: what full-batch steps still
-gain, and whether a collapsed latent could escape (a saddle). All quantities are in nats per data point.
+Vanishing residuals are necessary, not sufficient, so two more facts belong to a certificate: what full-batch steps
+still gain, and whether a collapsed latent could escape (a saddle). All quantities are in nats per data point.
 
 Sources: Damm et al., AISTATS 2023, Theorems 1 to 3; Lucas et al., NeurIPS 2019, for the saddles of the linear VAE.
 """
@@ -31,9 +32,11 @@ __all__ = [
     "Residual",
     "Verdict",
     "adam_bias",
+    "certificates",
     "escape_gain",
     "judged",
     "sgd_bias",
+    "told",
     "worst",
 ]
 
@@ -41,6 +44,9 @@ Verdict = Literal["stationary", "undecided", "not stationary", "not judged"]
 
 TOLERANCE: Final = 0.02
 """The relative mismatch of a variance that still counts as stationary, if not told otherwise."""
+
+UNEXPLAINED: Final = 0.1
+"""Share of the variance below which decoder means are called the same for all points."""
 
 _SEVERITY: Final[dict[Verdict, int]] = {"not judged": 0, "stationary": 1, "undecided": 2, "not stationary": 3}
 
@@ -166,6 +172,7 @@ class Certificate:
         explained: share of the data's variance that the decoder means explain; None where it means nothing.
         baseline: the ELBO of the best linear VAE with as many latents; None where it means nothing.
         elbo: over all training points.
+        active: how many latents have a KL divergence that is not nearly zero.
         obstacle: why training with ``until = "stationary"`` ended without the certificate; empty if it did not.
     """
 
@@ -180,6 +187,7 @@ class Certificate:
     explained: float | None = None
     baseline: float | None = None
     elbo: float = math.nan
+    active: int = 0
     obstacle: str = ""
 
     @property
@@ -198,6 +206,11 @@ class Certificate:
         if self.is_rising or self.saddle:
             return "not stationary"
         return worst([residual.verdict(self.tolerance) for residual in self.residuals])
+
+    @property
+    def is_unexplained(self) -> bool:
+        """Whether the decoder means are nearly the same for all points although R_h says that latents are in use."""
+        return self.explained is not None and self.explained < UNEXPLAINED and not self.saddle and bool(self.active)
 
     @property
     def largest(self) -> Residual:
@@ -265,6 +278,64 @@ class Certificate:
             return cls(**known)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the table of a certificate: {error}") from error
+
+
+def certificates(documents: Mapping[str, Any], step: int | None = None) -> list[Certificate]:
+    """Return the certificates that a run file keeps, one per replica; none where it has none, or older ones.
+
+    Args:
+        documents: of the run file.
+        step: number of updates that its checkpoint has; None takes certificates of any.
+    """
+    document = documents.get("certificate")
+    if not isinstance(document, Mapping) or (step is not None and document.get("step") != step):
+        return []
+    try:
+        return [Certificate.from_table(table) for table in document["replicas"]]
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
+def told(found: Sequence[Certificate], path: str) -> list[str]:
+    """Return what certificates say in sentences: the verdict, and one thing to do next where there is one.
+
+    Args:
+        found: one per replica, at least one.
+        path: of the run, as a shell takes it.
+    """
+    order = sorted(range(len(found)), key=lambda replica: _rank(found[replica]), reverse=True)
+    first = found[order[0]]
+    sentences = [first.sentence()]
+    if len(found) > 1:
+        count = sum(one.verdict == "stationary" for one in found)
+        sentences = [f"{count} of {len(found)} replicas are stationary; the worst is {order[0]}. {first.sentence()}"]
+    if first.obstacle and first.verdict != "stationary":
+        sentences.append(f"Training ended because {first.obstacle}.")
+    if first.baseline is not None and math.isfinite(first.elbo) and first.elbo < first.baseline - 0.01:
+        sentences.append(
+            f"The ELBO is {first.baseline - first.elbo:.3g} nats below that of the best linear VAE with as many "
+            f"latents ({first.baseline:.4g})."
+        )
+    if first.is_unexplained:
+        sentences.append(
+            f"The decoder means explain {100 * (first.explained or 0.0):.2g} % of the variance, so they are nearly the "
+            "same for all points, although latents count as active: a variance that depends on z explains the rest. "
+            "Hold the decoder variance for the first part of the run."
+        )
+    if first.saddle:
+        sentences.append(
+            f"Next: learn the variances and begin the dead latents anew, `elboverse train --like {path} --set "
+            "training.variances=learned --until stationary`."
+        )
+    elif first.verdict == "not stationary":
+        sentences.append(f"Next: train longer, `elboverse train --resume {path} --until stationary`.")
+    elif first.verdict == "undecided":
+        sentences.append("Next: train with more samples, `--set training.samples=…`, or with a larger tolerance.")
+    return sentences
+
+
+def _rank(one: Certificate) -> tuple[float, float]:
+    return (_SEVERITY[one.verdict], abs(one.largest.mismatch))
 
 
 def _rounded(value: float, standard_error: float) -> str:

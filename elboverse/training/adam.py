@@ -28,6 +28,8 @@ class Adam:
     """
 
     def __init__(self, groups: Sequence[FlatGroup]) -> None:
+        self.scale = 1.0
+        """What all learning rates are multiplied by."""
         self._groups = [
             (
                 group,
@@ -49,7 +51,7 @@ class Adam:
                 [square],
                 [],
                 [count],
-                lr=group.rate,
+                lr=group.rate * self.scale,
                 beta1=BETAS[0],
                 beta2=BETAS[1],
                 weight_decay=0.0,

@@ -31,6 +31,9 @@ _VALUES_AT_ONCE: Final = 1 << 21
 MOST_PRECONDITIONED: Final = 1500
 """How many parameters a model may have for its Hessian to be worked out."""
 
+RESTARTED_LOG_VAR: Final = -3.0
+"""ln τ² of a latent that is begun anew."""
+
 CURVATURE_POINTS: Final = 2048
 """How many points the Hessian is taken over."""
 
@@ -92,9 +95,8 @@ class FullBatch:
         self._named = dict(self.model.named_parameters())
         self._projection = constraint if isinstance(constraint, Projection) else None
         self._penalty = constraint if isinstance(constraint, Penalty) else None
-        self._constrained = (
-            self.model.constrained_weight() if constraint is not None and isinstance(model, Constrainable) else None
-        )
+        is_constrained = constraint is not None and isinstance(model, Constrainable)
+        self._constrained = cast(Constrainable, model).constrained_weight() if is_constrained else None
         names = self.model.variance_parameters()
         self._sigma: Tensor | None = None
         self._floored = (names.decoder,) if names.decoder is not None else ()
@@ -103,6 +105,18 @@ class FullBatch:
     def latent_dim(self) -> int:
         """H."""
         return len(self.model.prior().log_var)
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return int(self._points.shape[-1])
+
+    @property
+    def learns_decoder_variance(self) -> bool:
+        """Whether σ², or a head that shapes it, is a parameter, so that R_σ must vanish."""
+        prior = self.model.prior()
+        decoder = self.model.decode(prior.mean.new_zeros(1, self.latent_dim))
+        return bool(decoder.log_var.requires_grad)
 
     def load(self, tensors: Mapping[str, Any]) -> Tensor:
         """Take over parameters and buffers, by name, and return the parameters in one vector, shape (P,)."""
@@ -141,7 +155,7 @@ class FullBatch:
         return total, self._pulled_back(theta, gradients, weight), _averaged(parts, self.count)
 
     def scale(self, theta: Tensor) -> Tensor | None:
-        """Return C with C Cᵀ = |H|⁻¹, H the Hessian of the ELBO over some points, shape (P, P); None for many parameters.
+        """Return C with C Cᵀ = |H|⁻¹, H the Hessian over some points, shape (P, P); None for many parameters.
 
         In the coordinates φ of θ = θ₀ + C φ the objective curves alike in all directions, rotations of the latents
         included, which are what first-order steps are slowest at.
@@ -153,7 +167,9 @@ class FullBatch:
             return None
         self._place(theta)
         x, noise = (
-            (self._sigma_points(), None) if self.is_exact else next(self._batches("scale", size=CURVATURE_POINTS))
+            (self._sigma_points(), None)
+            if self.is_exact
+            else next(self._batches("scale", size=max(64, CURVATURE_POINTS // max(1, self.samples))))
         )
         names = list(self._named)
         sizes = [parameter.numel() for parameter in self._named.values()]
@@ -183,14 +199,48 @@ class FullBatch:
         total = np.zeros(2 + self.latent_dim)
         variance = np.zeros(2 + self.latent_dim)
         with torch.no_grad():
-            for (x, one), (_, other) in zip(
-                self._batches(*label, "one"), self._batches(*label, "other"), strict=True
-            ):
+            for (x, one), (_, other) in zip(self._batches(*label, "one"), self._batches(*label, "other"), strict=True):
                 first = self._columns(x, one)
                 second = first if self.is_exact else self._columns(x, other)
                 total += (0.5 * (first + second)).sum(0).numpy()
                 variance += (0.25 * (first - second).square()).sum(0).numpy()
         return np.stack([total / self.count, variance / self.count**2])
+
+    def restarted(self, theta: Tensor, latents: Sequence[int]) -> Tensor:
+        """Return parameters with some latents begun anew, and a decoder variance that leaves them something to explain.
+
+        The encoder mean's weights and the column of the decoder's first linear layer are drawn again, ln τ² starts low,
+        and σ² is lowered by e³. Where the model does not say which parameters those are, all get a little noise.
+
+        Args:
+            theta: parameters, shape (P,).
+            latents: which, counted from 0.
+        """
+        self._place(theta)
+        stream = generator(self.seed, "restart", int(1000 * float(theta.abs().sum())) % 1_000_003)
+        model = cast(nn.Module, self.model)
+        head = getattr(model, "encoder_head", None) or getattr(model, "encoder", None)
+        names = self.model.variance_parameters()
+        with torch.no_grad():
+            if isinstance(head, nn.Linear) and isinstance(model, Constrainable):
+                column = self._named[model.constrained_weight()]
+                for latent in latents:
+                    weights = torch.randn(head.in_features, generator=stream, dtype=torch.float64)
+                    head.weight[latent] = weights / head.in_features**0.5
+                    head.bias[latent] = 0.0
+                    drawn = torch.randn(len(column), generator=stream, dtype=torch.float64)
+                    column[:, latent] = drawn / self.latent_dim**0.5
+                    if head.out_features == 2 * self.latent_dim:
+                        head.weight[self.latent_dim + latent] = 0.0
+                        head.bias[self.latent_dim + latent] = RESTARTED_LOG_VAR
+                    elif "encoder_log_var" in self._named:
+                        self._named["encoder_log_var"][latent] = RESTARTED_LOG_VAR
+            else:
+                for parameter in self._named.values():
+                    parameter.add_(0.1 * torch.randn(parameter.shape, generator=stream, dtype=torch.float64))
+            if names.decoder is not None:
+                self._named[names.decoder].sub_(3.0).clamp_min_(LOG_VAR_FLOOR)
+        return torch.cat([parameter.detach().flatten() for parameter in self._named.values()])
 
     def explained(self, theta: Tensor) -> float:
         """Return 1 − Σ ‖x − μ(ν(x))‖² / Σ ‖x − x̄‖², the share of the variance that the decoder means explain."""
@@ -316,9 +366,10 @@ class FullBatch:
 
     @staticmethod
     def _add(gradients: list[Tensor], value: Tensor, parameters: Sequence[nn.Parameter]) -> None:
-        for total, gradient in zip(gradients, torch.autograd.grad(value, parameters, allow_unused=True), strict=True):
+        found = torch.autograd.grad(value, parameters, allow_unused=True)
+        for total, gradient in zip(gradients, found, strict=True):
             if gradient is not None:
-                total += gradient
+                total.add_(gradient)
 
 
 class _Objective(nn.Module):

@@ -171,6 +171,11 @@ class GroupedStep(Step):
         for index, step in enumerate(self._steps):
             step.set_closed_form({name: part[index] for name, part in parts.items() if part[index] is not None})
 
+    def scale_learning_rates(self, factor: float) -> None:
+        """Multiply the learning rates of the settings by a factor from now on."""
+        for step in self._steps:
+            step.scale_learning_rates(factor)
+
     def _split(self, tensor: Tensor | None) -> Sequence[Any]:
         if tensor is None:
             return [None] * len(self._steps)

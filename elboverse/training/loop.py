@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import attrs
@@ -139,6 +139,8 @@ class Loop:
         self._dimension = dimension
         self._dtype = dtype
         self._device = device
+        self.settle: Callable[[], None] | None = None
+        """Called after the steps of a chunk, before anything looks at the parameters."""
         self._stopping = False
         self._look_missing = True
         self._has_told = False
@@ -151,6 +153,30 @@ class Loop:
     def finished(self) -> bool:
         """Whether all steps of the plan are done."""
         return self.done >= self.plan.total_steps
+
+    @property
+    def step(self) -> Step:
+        """What holds the parameters."""
+        return self._step
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it has been asked to stop."""
+        return self._stopping
+
+    def look(self) -> list[Record]:
+        """Return what all observers see now.
+
+        Raises:
+            NonFiniteError: an evaluated term is infinite or not a number.
+        """
+        epoch = self.done // self.plan.steps_per_epoch
+        records = [observer.evaluate(self._step, self.done, epoch) for observer in self._observers]
+        for record in records:
+            complaint = self._complaint_about(record) if isinstance(record, Evaluation) else None
+            if complaint is not None:
+                raise complaint
+        return records
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the parameters, buffers and optimiser moments by path, each of shape (R, ...), on the host."""
@@ -190,6 +216,8 @@ class Loop:
         while not self.finished and not self._stopping:
             records, complaint = self._chunk()
             if complaint is None:
+                if self.settle is not None:
+                    self.settle()
                 seen, complaint = self._look()
                 records += seen
             yield records

@@ -1,8 +1,8 @@
 """The polish: full-batch L-BFGS on the objective itself, after mini-batches have come near its optimum.
 
 The objective is exact for a sampling-free model and has common random numbers for the others, so that every evaluation
-is the same function and a line search means something. Each iteration is a step of its own. All state is in arrays, so a
-polish that is saved and loaded goes on bitwise.
+is the same function and a line search means something. Each iteration is a step of its own. All state is in arrays, so
+that a polish which is saved and loaded goes on bitwise.
 
 Sources: Liu and Nocedal 1989; strong Wolfe line search as in Nocedal and Wright 2006, §3.5 (both in `torch.optim`).
 """
@@ -42,12 +42,15 @@ class Polish:
         objective: of the replica.
         tensors: the model's parameters and buffers by name, where it begins.
         start: false where `load` follows.
+        closed_form: begin with the closed-form variances over all points.
     """
 
-    def __init__(self, objective: FullBatch, tensors: Mapping[str, Any], *, start: bool = True) -> None:
+    def __init__(
+        self, objective: FullBatch, tensors: Mapping[str, Any], *, start: bool = True, closed_form: bool = True
+    ) -> None:
         self.objective = objective
         theta = objective.load(tensors)
-        if start:
+        if start and closed_form:
             theta = objective.with_closed_form(theta, _LABEL)
         self._origin = theta
         self._scale = objective.scale(theta) if start else None

@@ -118,6 +118,10 @@ class ReplicatedStep(Step):
             for name, value in values.items():
                 self._parameters[name].copy_(value.clamp_min(LOG_VAR_FLOOR))
 
+    def scale_learning_rates(self, factor: float) -> None:
+        """Multiply the learning rates of the settings by a factor from now on."""
+        self._optimizer.scale = factor
+
     def _lifted(
         self, function: Callable[..., Any], axes: tuple[int | None, ...] | None = None, replicas: slice | None = None
     ) -> Callable[..., Any]:

@@ -79,6 +79,10 @@ class Step(abc.ABC):
     def set_closed_form(self, values: Mapping[str, Tensor]) -> None:
         """Set variance parameters, by name, to values of shape (R, ...)."""
 
+    @abc.abstractmethod
+    def scale_learning_rates(self, factor: float) -> None:
+        """Multiply the learning rates of the settings by a factor from now on; 1 brings them back."""
+
     def load(self, tensors: Mapping[str, Any]) -> None:
         """Take over the state that `tensors` returned earlier.
 
@@ -283,6 +287,10 @@ class SingleStep(Step):
         with torch.no_grad():
             for name, value in values.items():
                 self.model.get_parameter(name).copy_(value[0].clamp_min(LOG_VAR_FLOOR))
+
+    def scale_learning_rates(self, factor: float) -> None:
+        """Multiply the learning rates of the settings by a factor from now on."""
+        self._optimizer.scale = factor
 
     def _project(self) -> None:
         if self._projection is not None:
