@@ -1,19 +1,20 @@
-"""elboverse: train Gaussian variational autoencoders and read their training through entropies."""
+"""elboverse: train variational autoencoders and read their training through entropies."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from elboverse._version import __version__
+from elboverse.faces import found_in
+
 if TYPE_CHECKING:
+    from elboverse.components.hookspecs import CONTRACT, Component, hookimpl
     from elboverse.config import ExperimentConfig, load
-    from elboverse.execution import resume, train
-    from elboverse.gaussian import DiagonalGaussian
-    from elboverse.hookspecs import CONTRACT, Component, hookimpl
     from elboverse.integrations.recording import record
     from elboverse.runfile import Run
-    from elboverse.sweep import resume_sweep, train_sweep
-
-__version__ = "0.1.0"
+    from elboverse.running.runs import resume, train
+    from elboverse.running.sweep import resume_sweep, train_sweep
+    from elboverse.theory.gaussian import DiagonalGaussian
 
 __all__ = [
     "CONTRACT",
@@ -21,6 +22,7 @@ __all__ = [
     "DiagonalGaussian",
     "ExperimentConfig",
     "Run",
+    "__version__",
     "hookimpl",
     "load",
     "record",
@@ -31,25 +33,24 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CONTRACT": "elboverse.hookspecs",
-    "Component": "elboverse.hookspecs",
-    "DiagonalGaussian": "elboverse.gaussian",
+    "CONTRACT": "elboverse.components.hookspecs",
+    "Component": "elboverse.components.hookspecs",
+    "DiagonalGaussian": "elboverse.theory.gaussian",
     "ExperimentConfig": "elboverse.config",
     "Run": "elboverse.runfile",
-    "hookimpl": "elboverse.hookspecs",
+    "hookimpl": "elboverse.components.hookspecs",
     "load": "elboverse.config",
     "record": "elboverse.integrations.recording",
-    "resume": "elboverse.execution",
-    "resume_sweep": "elboverse.sweep",
-    "train": "elboverse.execution",
-    "train_sweep": "elboverse.sweep",
+    "resume": "elboverse.running.runs",
+    "resume_sweep": "elboverse.running.sweep",
+    "train": "elboverse.running.runs",
+    "train_sweep": "elboverse.running.sweep",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # Imported at first use: `elboverse --help` must answer at once, and reading a run needs no torch.
-    if name not in _HOMES:
-        raise AttributeError(f"module 'elboverse' has no attribute {name!r}")
-    import importlib
+    return found_in(__name__, _HOMES, name)
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from elboverse.components.registry import Registry, discover
 from elboverse.config import ExperimentConfig, from_table
-from elboverse.registry import Registry, discover
 
 MODELS = ("vae-0", "vae-1", "vae-2", "vae-3", "linear-vae")
 """The five built-in models."""

@@ -73,8 +73,8 @@ def serve(output: str, rest_per_snapshot: int) -> None:
     """Fork a process for every line of the input."""
     import torch
 
-    from elboverse import execution  # noqa: F401 - what the processes share
     from elboverse.runfile import writer
+    from elboverse.running import runs as execution  # noqa: F401 - what the processes share
 
     torch.set_num_threads(1)
     writer._REST_PER_SNAPSHOT = rest_per_snapshot  # type: ignore[misc]

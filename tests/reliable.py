@@ -14,8 +14,8 @@ from builders import configure
 
 from elboverse.config import ExperimentConfig
 from elboverse.errors import Interrupted
-from elboverse.execution import RUN_FILE, resume, train
 from elboverse.runfile import Run
+from elboverse.running.runs import RUN_FILE, resume, train
 from elboverse.training.loop import Loop
 
 STEPS = 30

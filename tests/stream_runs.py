@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elboverse import identities
-from elboverse.builtin.analyses.linear_optimum import linear_optimum
 from elboverse.runfile import RunWriter
+from elboverse.theory import identities
+from elboverse.theory.linear_optimum import linear_optimum
 
 DIMENSION = 10
 BATCH_SIZE = 10

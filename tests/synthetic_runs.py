@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elboverse import identities
 from elboverse.runfile import RunWriter
+from elboverse.theory import identities
 
 Values = NDArray[Any]
 

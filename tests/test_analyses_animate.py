@@ -19,13 +19,14 @@ from builders import configure
 from PIL import Image
 from synthetic_runs import terms, write_run
 
-from elboverse.builtin.analyses import style
-from elboverse.builtin.analyses.animate import FASTEST_GIF, AnimateOptions, build
+from elboverse.analysis import style
+from elboverse.analysis.animation import FASTEST_GIF
+from elboverse.builtin.analyses.animate.analysis import AnimateOptions, build
 from elboverse.cli.figures import write_animation
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError, ConfigError, RunFileError
-from elboverse.execution import train
 from elboverse.runfile import Run, RunWriter
+from elboverse.running.runs import train
 
 STEPS = 200
 FRAMES = (0, 8, 50, 112, 200)

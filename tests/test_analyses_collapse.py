@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from synthetic_runs import write_run
 
-from elboverse import identities
-from elboverse.builtin.analyses import collapse
-from elboverse.builtin.analyses.curves import moving_average
+from elboverse.analysis.curves import moving_average
+from elboverse.builtin.analyses.collapse.analysis import analysis as collapse
 from elboverse.contracts import Result
 from elboverse.runfile import Run
+from elboverse.theory import identities
 
 
 def analyse(path: Path, **options: Any) -> Result:

@@ -15,9 +15,9 @@ from matplotlib.collections import LineCollection
 from stream_runs import describe_stream, write_estimates, write_stream_runs
 from synthetic_runs import write_run
 
-from elboverse.builtin.analyses import style
-from elboverse.builtin.analyses.regimes import Span, Timeline
-from elboverse.builtin.analyses.selection import SelectionOptions, build
+from elboverse.analysis import style
+from elboverse.builtin.analyses.selection.analysis import SelectionOptions, build
+from elboverse.builtin.analyses.selection.regimes import Span, Timeline
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError
 from elboverse.runfile import Run

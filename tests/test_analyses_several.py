@@ -13,9 +13,11 @@ from builders import configure
 from synthetic_runs import write_run
 from trained_runs import write_trained_run
 
-from elboverse.builtin.analyses import bounds, compare, style
-from elboverse.builtin.analyses.linear_optimum import is_linear
-from elboverse.builtin.analyses.reading import labels_of
+from elboverse.analysis import style
+from elboverse.analysis.linear import is_linear
+from elboverse.analysis.reading import labels_of
+from elboverse.builtin.analyses.bounds.analysis import analysis as bounds
+from elboverse.builtin.analyses.compare.analysis import analysis as compare
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError
 from elboverse.runfile import Run, RunWriter

@@ -14,23 +14,21 @@ from pca_optimum import maximum_log_likelihood, noise_variance, principal_compon
 from synthetic_runs import write_run
 from trained_runs import write_optimal_run, write_trained_run
 
-from elboverse import identities
-from elboverse.builtin.analyses import (
-    collapse,
-    collapse_criteria,
-    gradient_norm,
-    latents,
-    samples,
-    spectrum,
-    stationarity,
-    style,
-    variance,
-)
-from elboverse.builtin.analyses.linear_optimum import linear_optimum
-from elboverse.builtin.analyses.rebuilt import rebuilt
+from elboverse.analysis import style
+from elboverse.analysis.trained_reading import rebuilt
+from elboverse.builtin.analyses.collapse.analysis import analysis as collapse
+from elboverse.builtin.analyses.collapse.analysis import criteria as collapse_criteria
+from elboverse.builtin.analyses.latents.analysis import analysis as latents
+from elboverse.builtin.analyses.samples.analysis import analysis as samples
+from elboverse.builtin.analyses.spectrum.analysis import analysis as spectrum
+from elboverse.builtin.analyses.stationarity.analysis import analysis as stationarity
+from elboverse.builtin.analyses.stationarity.analysis import gradient_norm
+from elboverse.builtin.analyses.variance.analysis import analysis as variance
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError
 from elboverse.runfile import Run
+from elboverse.theory import identities
+from elboverse.theory.linear_optimum import linear_optimum
 
 ANALYSES: dict[str, tuple[Any, Any]] = {
     "latents": (latents.LatentsOptions, latents.build),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from builders import configure
 
-from elboverse.conformance import require_betas
+from elboverse.components.conformance import require_betas
 from elboverse.errors import ConfigError
 
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from elboverse.builtin.datasets import file_limits
 from elboverse.builtin.datasets.array import ArrayOptions, build_array
+from elboverse.components.registry import Registry
+from elboverse.config.structuring import build_converter, structure
 from elboverse.contracts import Data
 from elboverse.errors import ConfigError, DataError
-from elboverse.registry import Registry
-from elboverse.structuring import build_converter, structure
 
 POINTS: NDArray[np.float64] = np.random.default_rng(0).normal(size=(20, 3))
 FORMATS = ("npy", "npz", "csv", "h5", "hdf5")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from elboverse.cache import cache_folder, replacing
+from elboverse.data.cache import cache_folder, replacing
 from elboverse.errors import DataError
 
 

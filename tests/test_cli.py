@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from elboverse import __version__
+from elboverse._version import __version__
 from elboverse.cli import COMMANDS, main
+from elboverse.components.hookspecs import HOOKS
 from elboverse.config import named_configs
-from elboverse.hookspecs import HOOKS
 from elboverse.runfile import Run
 
 

@@ -239,7 +239,7 @@ PLUGIN = """
     import attrs
 
     from elboverse.contracts import Result
-    from elboverse.hookspecs import Component, hookimpl
+    from elboverse.components.hookspecs import Component, hookimpl
 
     @attrs.frozen(kw_only=True)
     class Options:
@@ -346,7 +346,7 @@ def test_an_analysis_that_cannot_be_imported_does_not_hide_the_others(
     install(
         "broken",
         """
-        from elboverse.hookspecs import Component, hookimpl
+        from elboverse.components.hookspecs import Component, hookimpl
 
         @hookimpl
         def elboverse_analyses():

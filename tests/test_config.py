@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from elboverse import config
+from elboverse.components.registry import discover
 from elboverse.config import ExperimentConfig, from_table, load, named_configs, to_table, to_toml
 from elboverse.errors import ConfigError
-from elboverse.registry import discover
-from elboverse.sweep import expand, is_sweep
+from elboverse.running.sweep import expand, is_sweep
 
 MINIMAL: dict[str, Any] = {"dataset": "circle"}
 

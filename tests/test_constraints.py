@@ -7,7 +7,7 @@ import torch
 from builders import build_model, configure, normal
 from torch import Tensor
 
-from elboverse.experiment import build_experiment
+from elboverse.running.assembly import build_experiment
 from elboverse.training.step import SingleStep, StepSettings
 
 

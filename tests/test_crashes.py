@@ -18,8 +18,8 @@ from killing import LONG, kill_and_resume, rows_of, write_config
 from reliable import after_update, assert_prefix, assert_same_run, small
 from test_resume import events
 
-from elboverse.execution import resume, train
 from elboverse.runfile import Run
+from elboverse.running.runs import resume, train
 
 
 def test_a_run_that_is_killed_again_and_again_ends_bitwise_like_one_that_is_not(tmp_path: Path) -> None:

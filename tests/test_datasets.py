@@ -21,10 +21,10 @@ from elboverse.builtin.datasets.planar import (
     build_line,
 )
 from elboverse.builtin.datasets.surfaces import build_spiral, build_swiss_roll
+from elboverse.components.registry import Plugin, Registered, Registry
+from elboverse.config.structuring import build_converter, structure
 from elboverse.contracts import Data
 from elboverse.errors import ConfigError
-from elboverse.registry import Plugin, Registered, Registry
-from elboverse.structuring import build_converter, structure
 
 DIMENSIONS = {
     "1dgauss": 1,

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from elboverse.contracts import SamplingFree, VarianceParameters
-from elboverse.elbo import ClosedForm, Moments, Terms, batch_terms, closed_form, moments, point_terms, terms_of
-from elboverse.gaussian import DiagonalGaussian
+from elboverse.theory.elbo import ClosedForm, Moments, Terms, batch_terms, closed_form, moments, point_terms, terms_of
+from elboverse.theory.gaussian import DiagonalGaussian
 
 SAMPLED = tuple(name for name in MODELS if name != "linear-vae")
 CLOSED_FORM = ("vae-1", "vae-2", "linear-vae")

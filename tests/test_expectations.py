@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from elboverse.components.registry import discover
 from elboverse.config import named_configs
 from elboverse.errors import AnalysisError, ConfigError
-from elboverse.expectations import Expectation, Limits, expected_file, found_at, load_expected
-from elboverse.registry import discover
 from elboverse.reproduction import experiments
+from elboverse.reproduction.expectations import Expectation, Limits, expected_file, found_at, load_expected
 
 DATA: dict[str, Any] = {
     "final": [{"elbo": 1.0}, {"elbo": 4.0}],

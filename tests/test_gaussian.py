@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from elboverse.gaussian import DiagonalGaussian
+from elboverse.theory.gaussian import DiagonalGaussian
 
 DIMENSION = 3
 SAMPLES = 200_000

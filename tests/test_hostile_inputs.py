@@ -20,8 +20,8 @@ from run_samples import forged, replace_document
 
 from elboverse.cli import main
 from elboverse.errors import ConfigError, ElboverseError
-from elboverse.execution import resume, train
 from elboverse.runfile import Run
+from elboverse.running.runs import resume, train
 
 
 def test_no_damaged_copy_of_a_real_run_crashes_hangs_or_is_read_as_another(tmp_path: Path) -> None:

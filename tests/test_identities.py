@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elboverse import identities
+from elboverse.theory import identities
 
 TERMS = st.floats(-100, 100)
 LATENTS = st.lists(st.tuples(TERMS, TERMS, TERMS), min_size=1, max_size=6)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 from torch.func import functional_call
 
-from elboverse.elbo import batch_terms, point_terms
+from elboverse.theory.elbo import batch_terms, point_terms
 from elboverse.training.replicated import BoundModel
 
 SPECTRUM = torch.tensor([4.0, 2.5, 1.9, 0.4, 0.2], dtype=torch.float64)

@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn.functional import linear
 
 from elboverse.contracts import Constrainable, Model, SamplingFree, VarianceParameters
-from elboverse.elbo import batch_terms, point_terms
 from elboverse.errors import ConfigError
-from elboverse.experiment import build_experiment
+from elboverse.running.assembly import build_experiment
+from elboverse.theory.elbo import batch_terms, point_terms
 from elboverse.training.step import SingleStep, StepSettings
 
 NETWORKS = {

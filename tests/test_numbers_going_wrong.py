@@ -18,10 +18,10 @@ from elboverse.builtin.models.vae1 import VAE1
 from elboverse.builtin.models.vae3 import VAE3
 from elboverse.cli import main
 from elboverse.errors import DataError, NonFiniteError
-from elboverse.execution import resume, train
-from elboverse.gaussian import DiagonalGaussian
-from elboverse.identities import LOG_VAR_FLOOR
 from elboverse.runfile import Run
+from elboverse.running.runs import resume, train
+from elboverse.theory.gaussian import DiagonalGaussian
+from elboverse.theory.identities import LOG_VAR_FLOOR
 
 DIVERGING: dict[str, Any] = {"learning_rate": 1e30, "variance_learning_rate": 1e-3, "dtype": "float32"}
 

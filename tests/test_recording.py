@@ -18,11 +18,11 @@ from torch import distributions as td
 import elboverse
 from elboverse.config import from_table
 from elboverse.errors import DataError, RunFileError
-from elboverse.experiment import build_experiment
-from elboverse.gaussian import DiagonalGaussian
 from elboverse.integrations.decoders import decoded
 from elboverse.integrations.encoders import encoded, latent_terms, seen_prior
 from elboverse.runfile import Run
+from elboverse.running.assembly import build_experiment
+from elboverse.theory.gaussian import DiagonalGaussian
 
 
 def config(dtype: str, model: str = "vae-1") -> Any:
@@ -65,7 +65,7 @@ def test_a_plain_loop_records_what_the_trainer_records(tmp_path: Path, dtype: st
 
 
 def initial_model(experiment: Any) -> Any:
-    from elboverse.experiment import _build_model
+    from elboverse.running.assembly import _build_model
 
     model = _build_model(experiment.config.model, experiment.data.shape, experiment.config.seed)
     return model.to(getattr(torch, experiment.config.training.dtype))

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from elboverse.components.hookspecs import HOOKS
+from elboverse.components.registry import Registry, discover, normalised
 from elboverse.errors import PluginError, UnknownNameError
-from elboverse.hookspecs import HOOKS
-from elboverse.registry import Registry, discover, normalised
 
 Install = Callable[..., str]
 
@@ -252,7 +252,7 @@ def test_what_a_plugin_prints_is_kept_out_of_the_output(install: Install, capsys
 def test_who_takes_long_to_import_is_named_meanwhile_and_in_the_list(
     install: Install, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("elboverse.discovery.SLOW", 0.05)
+    monkeypatch.setattr("elboverse.components.discovery.SLOW", 0.05)
     install("rings", "import time; time.sleep(0.3)\n" + textwrap.dedent(GOOD.format(name="rings")))
     (plugin,) = (plugin for plugin in discover({}).plugins if plugin.name == "rings")
     assert "ELBOVERSE_SKIP_PLUGINS=rings leaves it out" in capsys.readouterr().err

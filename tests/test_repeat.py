@@ -11,8 +11,8 @@ from reliable import assert_same_run, small, train_in_pieces
 from run_samples import forged, replace_document
 
 from elboverse.cli import main
-from elboverse.execution import differences, resume, train
 from elboverse.runfile import Run
+from elboverse.running.runs import differences, resume, train
 
 
 def repeated(path: Path, folder: Path, *options: str) -> Path:

@@ -15,8 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from elboverse.cli import main
 from elboverse.errors import ConfigError, Interrupted, RunFileError
-from elboverse.execution import resume, train
 from elboverse.runfile import Run
+from elboverse.running.runs import resume, train
 from elboverse.training.evaluation import Evaluator
 
 SCHEDULES: tuple[dict[str, Any], ...] = (
@@ -122,7 +122,7 @@ def test_the_environment_of_every_resumption_is_kept(tmp_path: Path) -> None:
 
 def test_the_seconds_of_all_parts_of_a_run_are_added_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(0, 100)
-    monkeypatch.setattr("elboverse.sinks.run_file.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("elboverse.running.sinks.run_file.time", SimpleNamespace(monotonic=lambda: next(clock)))
     first = Run.open(train_in_pieces(small(), tmp_path, [7], to_the_end=False)).training_seconds
     assert first == 200  # a snapshot at once, and one at the interruption
     assert resume(tmp_path).training_seconds == 300

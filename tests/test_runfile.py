@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from run_samples import CHECKPOINT, DOCUMENTS, evaluation, rows, sample, writer
 
-from elboverse import identities
 from elboverse.errors import AnalysisError, RunFileError
 from elboverse.runfile import Run, RunWriter, schema
+from elboverse.theory import identities
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from elboverse import testing
+from elboverse.analysis.trained import TrainedModel
 from elboverse.builtin.datasets import gaussian_stream
 from elboverse.builtin.datasets.gaussian_stream import (
     GaussianStream,
@@ -24,14 +25,13 @@ from elboverse.builtin.datasets.gaussian_stream import (
     RegimeOptions,
     build_gaussian_stream,
 )
+from elboverse.components.hookspecs import Component
 from elboverse.config import from_table
 from elboverse.contracts import Data, Regime
 from elboverse.errors import ConfigError, PluginError
-from elboverse.execution import train
-from elboverse.experiment import build_experiment
-from elboverse.gaussian import DiagonalGaussian
-from elboverse.hookspecs import Component
-from elboverse.trained import TrainedModel
+from elboverse.running.assembly import build_experiment
+from elboverse.running.runs import train
+from elboverse.theory.gaussian import DiagonalGaussian
 from elboverse.training.intake import Intake
 from elboverse.training.noise import Noise
 from elboverse.training.streaming import StreamedBatches, Timetable

@@ -8,10 +8,10 @@ from typing import Any, Literal
 import attrs
 import pytest
 
+from elboverse.components.hookspecs import selects
+from elboverse.components.registry import Selection, discover
+from elboverse.config.structuring import build_converter, in_range, one_of, structure, unstructure
 from elboverse.errors import ConfigError
-from elboverse.hookspecs import selects
-from elboverse.registry import Selection, discover
-from elboverse.structuring import build_converter, in_range, one_of, structure, unstructure
 
 
 @attrs.frozen(kw_only=True)

@@ -17,7 +17,7 @@ from elboverse.cli import main
 from elboverse.config import apply_sweeps, read_table
 from elboverse.errors import ConfigError, StudyError, UnknownNameError
 from elboverse.runfile import Run
-from elboverse.sweep import SWEEP_FILE, expand, resume_sweep, run_files, train_sweep
+from elboverse.running.sweep import SWEEP_FILE, expand, resume_sweep, run_files, train_sweep
 
 
 def table(sweep: Any, **training: Any) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def test_ctrl_c_ends_all_runs_saved(tmp_path: Path) -> None:
 
 def test_a_run_whose_process_is_killed_is_told_of_and_the_others_go_on(tmp_path: Path) -> None:
     from elboverse.builtin.launchers.local import Local, LocalOptions
-    from elboverse.launching import Job, Outcome
+    from elboverse.contracts.launcher import Job, Outcome
 
     jobs = [Job(name=name, folder=tmp_path / name, config={}) for name in ("killed", "other")]
     told = [one for one in Local(LocalOptions(jobs=1)).launch(jobs, kill_the_first) if isinstance(one, Outcome)]
@@ -120,7 +120,7 @@ def test_a_run_whose_process_is_killed_is_told_of_and_the_others_go_on(tmp_path:
 
 
 def kill_the_first(job: Any, _report: Any = None) -> Any:
-    from elboverse.launching import Outcome
+    from elboverse.contracts.launcher import Outcome
 
     if job.name == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -135,7 +135,7 @@ def test_seeds_that_follow_one_another_are_replicas_of_one_run() -> None:
 
 
 def test_seeds_that_do_not_fit_as_replicas_become_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("elboverse.experiment._regime_starts", lambda data: (data.fingerprint,))
+    monkeypatch.setattr("elboverse.running.assembly._regime_starts", lambda data: (data.fingerprint,))
     paths = train_sweep(table({"seeds": "0..1", "model.latent_dim": [1]}), out=tmp_path)
     assert [path.parent.name for path in paths] == ["latent_dim=1,seed=0", "latent_dim=1,seed=1"]
     assert paths == run_files(tmp_path)

@@ -11,9 +11,9 @@ from reliable import after_update, assert_same_run, terminate
 from elboverse.cli import main
 from elboverse.config import apply_sweep, load, named_configs, read_table
 from elboverse.errors import ConfigError, Interrupted, RunFileError, StudyError
-from elboverse.execution import train
 from elboverse.runfile import Run
-from elboverse.sweep import SWEEP_FILE, expand, is_sweep, resume_sweep, train_sweep
+from elboverse.running.runs import train
+from elboverse.running.sweep import SWEEP_FILE, expand, is_sweep, resume_sweep, train_sweep
 
 LATENTS = {"model.latent_dim": [1, 2]}
 

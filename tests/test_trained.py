@@ -13,9 +13,9 @@ from builders import MODELS, built_ins, configure
 from pca_optimum import maximum_log_likelihood
 from trained_runs import write_optimal_run, write_trained_run
 
+from elboverse.analysis.trained import TrainedModel
 from elboverse.errors import AnalysisError
 from elboverse.runfile import Run
-from elboverse.trained import TrainedModel
 
 
 def rebuild(path: Path, replica: int = 0) -> TrainedModel:

@@ -10,12 +10,12 @@ from builders import MODELS, VARIANTS, configure, normal
 from trained import Trained, train_to_the_end
 
 from elboverse.contracts import SamplingFree
-from elboverse.elbo import batch_terms, point_terms
+from elboverse.contracts.records import Record, Rows, rows_from_columns
 from elboverse.errors import ConfigError, NonFiniteError
-from elboverse.experiment import Experiment, build_experiment
+from elboverse.running.assembly import Experiment, build_experiment
 from elboverse.seeding import generator
+from elboverse.theory.elbo import batch_terms, point_terms
 from elboverse.training.evaluation import Evaluator
-from elboverse.training.records import Record, Rows, rows_from_columns
 from elboverse.training.step import SingleStep
 
 STEPS_PER_EPOCH = 6

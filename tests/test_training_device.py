@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from elboverse.experiment import build_experiment
+from elboverse.running.assembly import build_experiment
 
 WAITING = {"_local_scalar_dense", "equal", "is_nonzero", "item", "masked_select", "nonzero", "unique_dim", "_unique2"}
 """Operations whose result's value or shape the host must know, by their names in `torch.ops.aten`."""

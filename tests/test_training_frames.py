@@ -11,13 +11,13 @@ import torch
 from builders import VARIANTS, configure
 from reliable import assert_same_run, contents, small, train_in_pieces
 
+from elboverse.contracts.records import Evaluation, Frame
 from elboverse.errors import ConfigError
-from elboverse.execution import resume, train
-from elboverse.experiment import build_experiment
 from elboverse.runfile.frames import SERIES
+from elboverse.running.assembly import build_experiment
+from elboverse.running.runs import resume, train
 from elboverse.seeding import generator
 from elboverse.training.frames import MOST_IMAGES, MOST_POINTS, moments
-from elboverse.training.records import Evaluation, Frame
 
 
 def test_frames_are_taken_first_and_last_and_the_closer_together_the_earlier() -> None:

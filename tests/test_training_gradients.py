@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from elboverse.builtin.models.vae3 import VAE3
 from elboverse.contracts import SamplingFree
-from elboverse.elbo import closed_form, moments, terms_of
-from elboverse.gaussian import DiagonalGaussian
+from elboverse.theory.elbo import closed_form, moments, terms_of
+from elboverse.theory.gaussian import DiagonalGaussian
 from elboverse.training.grouped import build_step
 from elboverse.training.replicated import ReplicatedStep
 from elboverse.training.step import SingleStep, Step, StepSettings

@@ -11,12 +11,12 @@ from torch import Generator, Tensor
 from trained import Trained, train_to_the_end
 
 from elboverse import testing
+from elboverse.components.hookspecs import Component
+from elboverse.components.registry import Plugin, Registered, Selection
 from elboverse.contracts import Data, Scaling
 from elboverse.data import fingerprint
 from elboverse.errors import PluginError
-from elboverse.experiment import build_experiment
-from elboverse.hookspecs import Component
-from elboverse.registry import Plugin, Registered, Selection
+from elboverse.running.assembly import build_experiment
 from elboverse.seeding import generator
 from elboverse.training.batches import Batches
 from elboverse.training.intake import Intake

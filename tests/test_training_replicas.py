@@ -12,9 +12,9 @@ from builders import VARIANTS, build_model, configure, normal
 from torch import nn
 from trained import train_to_the_end
 
-from elboverse.gaussian import DiagonalGaussian
-from elboverse.hookspecs import Component
-from elboverse.registry import Plugin, Registered, Selection
+from elboverse.components.hookspecs import Component
+from elboverse.components.registry import Plugin, Registered, Selection
+from elboverse.theory.gaussian import DiagonalGaussian
 from elboverse.training import grouped
 from elboverse.training.grouped import measure_grouping
 from elboverse.training.replicated import ReplicatedStep

@@ -9,8 +9,8 @@ from builders import VARIANTS, build_model, configure, normal
 from torch import Tensor
 
 from elboverse.contracts import Penalty, Projection, SamplingFree
-from elboverse.elbo import closed_form, moments
 from elboverse.errors import RunFileError
+from elboverse.theory.elbo import closed_form, moments
 from elboverse.training.gradients import LOG_VAR_FLOOR
 from elboverse.training.replicated import ReplicatedStep
 from elboverse.training.step import SingleStep, Step, StepSettings

@@ -15,8 +15,8 @@ from killing import LONG, rows_of, write_config
 from reliable import after_update, small
 
 from elboverse.cli import main
-from elboverse.execution import train
 from elboverse.runfile import Run
+from elboverse.running.runs import train
 
 SECOND_TRAINER = "import sys; from elboverse.cli import main; main(sys.argv[1:])"
 

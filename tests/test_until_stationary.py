@@ -10,9 +10,9 @@ import torch
 from builders import built_ins, configure
 from pca_optimum import maximum_log_likelihood, principal_components
 
-from elboverse.execution import resume, train
-from elboverse.experiment import build_experiment
 from elboverse.runfile import Run
+from elboverse.running.assembly import build_experiment
+from elboverse.running.runs import resume, train
 from elboverse.theory.certificate import certificates
 from elboverse.training.stopping import UntilStationary
 

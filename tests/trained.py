@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from elboverse.config import ExperimentConfig
-from elboverse.experiment import Experiment, build_experiment
-from elboverse.training.records import Evaluation, Record, Rows
+from elboverse.contracts.records import Evaluation, Record, Rows
+from elboverse.running.assembly import Experiment, build_experiment
 
 Array = npt.NDArray[Any]
 

@@ -11,9 +11,9 @@ from builders import configure
 from pca_optimum import PCA, noise_variance, principal_components, set_stationary
 
 from elboverse.config import ExperimentConfig
-from elboverse.experiment import build_experiment
+from elboverse.contracts.records import Evaluation
 from elboverse.runfile import RunWriter
-from elboverse.training.records import Evaluation
+from elboverse.running.assembly import build_experiment
 
 
 def write_trained_run(

@@ -11,7 +11,7 @@ from elboverse.builtin.datasets import DATASETS
 from elboverse.builtin.launchers import LAUNCHERS
 from elboverse.builtin.models import MODELS
 from elboverse.builtin.networks import NETWORKS
-from elboverse.hookspecs import Component, hookimpl
+from elboverse.components.hookspecs import Component, hookimpl
 
 __all__ = [
     "elboverse_analyses",

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import click
 
-from elboverse import __version__
+from elboverse._version import __version__
 from elboverse.errors import ElboverseError, Interrupted, nearest, out_of_memory
 
 __all__ = ["cli", "main"]

@@ -12,15 +12,15 @@ from typing import Any, Final
 
 import click
 
-from elboverse.analysing import analysed, numbers, owner, takes_several
+from elboverse.analysis.making import analysed, numbers, owner, takes_several
 from elboverse.cli.figures import check_figure, is_animation, write_animation, write_figure
 from elboverse.cli.options import options_of, structured
 from elboverse.cli.tables import print_result
+from elboverse.components.registry import Registered, Registry, discover
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError, PluginError
-from elboverse.registry import Registered, Registry, discover
 from elboverse.runfile import Run
-from elboverse.sweep import begun_run_files, run_files
+from elboverse.running.sweep import begun_run_files, run_files
 
 __all__ = ["analyze"]
 

@@ -61,6 +61,6 @@ def _configs(source: str, overrides: tuple[str, ...]) -> dict[str, ExperimentCon
     with advising(given, table):
         if SWEEP not in table:
             return {"": from_table(table)}
-        from elboverse.sweep import expand  # NumPy and h5py, which listing configs does not need
+        from elboverse.running.sweep import expand  # NumPy and h5py, which listing configs does not need
 
         return expand(table)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import click
 
-from elboverse.cache import PREPARED, cache_folder
 from elboverse.cli.figures import check_figure, write_figure
+from elboverse.components.registry import Registered, Registry, Selection, discover
 from elboverse.config import apply_override
+from elboverse.config.structuring import Faults, build_converter, structure_selection
 from elboverse.contracts import Fetchable, FromFiles
+from elboverse.data.cache import PREPARED, cache_folder
 from elboverse.errors import ConfigError, DataError, ElboverseError
-from elboverse.registry import Registered, Registry, Selection, discover
-from elboverse.structuring import Faults, build_converter, structure_selection
 
 if TYPE_CHECKING:
     from elboverse.contracts import Data, Stream
@@ -190,7 +190,7 @@ def _select(registry: Registry, table: dict[str, Any]) -> Selection:
 
 def _built(selection: Selection, seed: int) -> Data:
     """Return the data, without downloading any."""
-    from elboverse.conformance import require_data  # torch
+    from elboverse.components.conformance import require_data  # torch
 
     options = selection.options
     if "download" in attrs.fields_dict(type(options)):

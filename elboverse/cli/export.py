@@ -17,7 +17,7 @@ from elboverse.errors import AnalysisError
 from elboverse.runfile import Run
 
 if TYPE_CHECKING:
-    from elboverse.training.records import Record
+    from elboverse.contracts.records import Record
 
 __all__ = ["export"]
 
@@ -186,7 +186,7 @@ def _write_npz(run: Run, out: Path, overwrite: bool) -> list[Path]:
 
 
 def _write_tensorboard(run: Run, out: Path, overwrite: bool) -> list[Path]:
-    from elboverse.sinks.tensorboard import TensorBoardSink  # tensorboard, which only this format needs
+    from elboverse.running.sinks.tensorboard import TensorBoardSink  # tensorboard, which only this format needs
 
     if not overwrite and out.is_dir() and any(out.rglob("events.out.tfevents.*")):
         raise AnalysisError(f"{out}: holds event files already; give --overwrite to replace them, or another --out")
@@ -209,7 +209,7 @@ def _records(
     run: Run, series: Mapping[str, Array], evaluations: Mapping[str, Mapping[str, Array]], replica: int
 ) -> Iterator[Record]:
     """Yield what training yielded of a replica: its rows and evaluations."""
-    from elboverse.training.records import Evaluation, Rows  # as above
+    from elboverse.contracts.records import Evaluation, Rows  # as above
 
     scalars, per_latent = _parted(series, np.s_[:, replica : replica + 1])
     yield Rows(run.steps, scalars, per_latent)

@@ -54,7 +54,7 @@ def write_figure(draw: Callable[[], Figure], path: Path) -> None:
     Raises:
         AnalysisError: it cannot be written.
     """
-    from elboverse.builtin.analyses.style import render  # matplotlib, which only a figure needs
+    from elboverse.analysis.style import render  # matplotlib, which only a figure needs
 
     content = render(draw(), path.suffix.lower())
     _replace(path, lambda temporary: temporary.write_bytes(content))
@@ -68,8 +68,8 @@ def write_animation(animate: Callable[[], tuple[Animation, int]], path: Path) ->
     """
     from matplotlib.animation import FFMpegWriter  # kept out of start-up, as is all of matplotlib
 
-    from elboverse.builtin.analyses.gif import GifWriter
-    from elboverse.builtin.analyses.style import applied
+    from elboverse.analysis.gif import GifWriter
+    from elboverse.analysis.style import applied
 
     with applied():
         animation, rate = animate()

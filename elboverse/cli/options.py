@@ -11,9 +11,9 @@ from typing import Any, Literal, Union
 import attrs
 import click
 
+from elboverse.components.registry import Registry
+from elboverse.config.structuring import build_converter, structure
 from elboverse.errors import ConfigError, PluginError
-from elboverse.registry import Registry
-from elboverse.structuring import build_converter, structure
 
 __all__ = ["options_of", "structured"]
 

@@ -6,8 +6,8 @@ import json
 
 import click
 
-from elboverse.hookspecs import HOOKS
-from elboverse.registry import Plugin, Registered, Registry, discover
+from elboverse.components.hookspecs import HOOKS
+from elboverse.components.registry import Plugin, Registered, Registry, discover
 
 __all__ = ["plugins"]
 

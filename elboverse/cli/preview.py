@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from elboverse.builtin.analyses.style import ACTIVE, applied, new_figure
+from elboverse.analysis.style import ACTIVE, applied, new_figure
 from elboverse.contracts import Data, is_image
 
 __all__ = ["draw_preview"]

@@ -15,12 +15,12 @@ import click
 
 import elboverse
 from elboverse import contracts
-from elboverse.analysing import analysed
+from elboverse.analysis.making import analysed
 from elboverse.cli.options import structured
 from elboverse.cli.tables import formatted
+from elboverse.components.registry import Registered, Registry, discover
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError, ElboverseError
-from elboverse.registry import Registered, Registry, discover
 from elboverse.runfile import Run, located
 
 __all__ = ["page", "report"]
@@ -161,7 +161,7 @@ def _section(registered: Registered, registry: Registry, run: Run) -> str:
 def _figure(name: str, result: Result) -> str:
     if result.draw is None:
         return ""
-    from elboverse.builtin.analyses.style import render  # matplotlib, which only a figure needs
+    from elboverse.analysis.style import render  # matplotlib, which only a figure needs
 
     figure = result.draw()
     kind, content = "svg+xml", render(figure, ".svg")

@@ -15,10 +15,10 @@ from rich.console import Console
 from elboverse.cli.data import availability
 from elboverse.cli.figures import write_figure
 from elboverse.cli.tables import print_result
+from elboverse.components.registry import FOUND_IN, Registry, discover, normalised
 from elboverse.config import read_table
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError, ConfigError
-from elboverse.registry import FOUND_IN, Registry, discover, normalised
 from elboverse.reproduction import (
     Checked,
     Experiment,
@@ -29,7 +29,7 @@ from elboverse.reproduction import (
     train_runs,
 )
 from elboverse.runfile import Run
-from elboverse.sweep import begun_run_files
+from elboverse.running.sweep import begun_run_files
 
 __all__ = ["reproduce"]
 
@@ -125,7 +125,7 @@ def _trained(
         f"Reproducing {experiment.name}{', scaled down' if quick else ''}: {minutes} on two cores", soft_wrap=True
     )
 
-    from elboverse.execution import default_folder  # torch is needed from here on
+    from elboverse.running.runs import default_folder  # torch is needed from here on
 
     folder = default_folder(configs[0]) if out is None else out
     table = experiment.table(overrides, quick=quick)

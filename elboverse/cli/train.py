@@ -12,10 +12,10 @@ import click
 import numpy as np
 from rich.console import Console
 
-from elboverse import identities
 from elboverse.config import advising, apply_override, apply_sweeps, from_table, read_table
 from elboverse.runfile import Run
-from elboverse.sweep import SWEEP_FILE, is_sweep, refuse_both, resume_sweep, train_sweep
+from elboverse.running.sweep import SWEEP_FILE, is_sweep, refuse_both, resume_sweep, train_sweep
+from elboverse.theory import identities
 from elboverse.theory.certificate import certificates, told
 from elboverse.training.memory import keep_freed_memory
 
@@ -132,7 +132,7 @@ def train(
         copies = replicas is not None or seeds is not None or swept
         if config is not None or out is not None or like is not None or overwrite or copies:
             raise click.UsageError("--resume takes the run's own config and folder; only --set training.epochs=N fits.")
-        from elboverse.execution import resume  # torch is needed from here on
+        from elboverse.running.runs import resume  # torch is needed from here on
 
         if (resumed / SWEEP_FILE).is_file():
             announce = _announcer(console)
@@ -189,7 +189,7 @@ def train(
         resolved = from_table(table)
     console.print(_headline(resolved), soft_wrap=True)
 
-    from elboverse.execution import train as train_config  # torch is needed from here on
+    from elboverse.running.runs import train as train_config  # torch is needed from here on
 
     if earlier is not None:
         _print_differences(earlier, resolved, console)
@@ -237,7 +237,7 @@ def _opened(path: Path) -> Run:
 
 
 def _print_differences(run: Run, config: ExperimentConfig, console: Console) -> None:
-    from elboverse.execution import differences  # torch is needed from here on
+    from elboverse.running.runs import differences  # torch is needed from here on
 
     found = differences(run, config)
     if found:

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch import distributions as torch_distributions
 
 from elboverse.errors import DataError
-from elboverse.gaussian import DiagonalGaussian
 from elboverse.integrations.decoders import float32_at_least
 from elboverse.theory import distributions as ours
+from elboverse.theory.gaussian import DiagonalGaussian
 
 __all__ = ["LatentTerms", "Posterior", "encoded", "latent_terms", "prior_log_prob", "prior_sample", "seen_prior"]
 

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from elboverse.environment import describe
+from elboverse.contracts.records import Evaluation
 from elboverse.errors import RunFileError
 from elboverse.integrations.findings import findings
 from elboverse.integrations.rows import LOSS, SCALARS, unpacked
 from elboverse.runfile import Run, RunWriter, WriterLock
-from elboverse.sinks import Sink
-from elboverse.training.records import Evaluation
+from elboverse.running.environment import describe
+from elboverse.running.sinks import Sink
 
 __all__ = ["Keeper", "Status"]
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from elboverse.contracts.records import Evaluation
 from elboverse.errors import DataError
 from elboverse.integrations.decoders import decoded
 from elboverse.integrations.encoders import Posterior, encoded, latent_terms, seen_prior
-from elboverse.training.records import Evaluation
 
 __all__ = ["Callables", "PointTable", "as_points", "evaluation_of", "point_table", "still"]
 

@@ -26,7 +26,7 @@ from elboverse.integrations.leaving import Leaving
 from elboverse.integrations.points import Callables, as_points, evaluation_of, point_table
 from elboverse.integrations.rows import packed
 from elboverse.runfile import RUN_FILE
-from elboverse.sinks import Sink
+from elboverse.running.sinks import Sink
 
 __all__ = ["Recording", "record"]
 

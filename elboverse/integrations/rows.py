@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from elboverse.contracts.records import Rows
 from elboverse.integrations.decoders import Decoded
 from elboverse.integrations.encoders import LatentTerms
-from elboverse.training.records import Rows
 
 __all__ = ["LOSS", "SCALARS", "packed", "unpacked"]
 

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from elboverse import identities
+from elboverse.theory import identities
 
 FORMAT: Final = "elboverse-run"
 FORMAT_VERSION: Final = 1

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from elboverse import __version__
+from elboverse._version import __version__
 from elboverse.errors import RunFileError
 from elboverse.runfile import documents as run_documents
 from elboverse.runfile import schema

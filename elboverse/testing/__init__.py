@@ -1,8 +1,8 @@
 """Checks for plugin authors: each is one line of a plugin's test and raises `PluginError` where a contract breaks.
 
-They are the checks that are made before every run (`elboverse.conformance`) and what would take too long there. A
-component is given by its registered name, as the `Component` record itself, or built; options follow as keywords,
-with values as a config has them. A network is checked by checking a model that uses it.
+They are the checks that are made before every run (`elboverse.components.conformance`) and what would take too long
+there. A component is given by its registered name, as the `Component` record itself, or built; options follow as
+keywords, with values as a config has them. A network is checked by checking a model that uses it.
 
 Example:
     >>> check_model("vae-1", data_shape=(5,), latent_dim=3).latent_dim

@@ -7,10 +7,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from elboverse.components.hookspecs import Component
+from elboverse.components.registry import Plugin, Registered, Selection, discover
+from elboverse.config.structuring import build_converter, structure
 from elboverse.errors import PluginError
-from elboverse.hookspecs import Component
-from elboverse.registry import Plugin, Registered, Selection, discover
-from elboverse.structuring import build_converter, structure
 
 __all__ = ["TOLERANCE", "close", "refuse_options", "require", "selection"]
 

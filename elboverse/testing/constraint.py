@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from elboverse import conformance
+from elboverse.components import conformance
+from elboverse.components.hookspecs import Component
 from elboverse.contracts import Penalty, Projection
-from elboverse.hookspecs import Component
 from elboverse.seeding import generator
 from elboverse.testing.component import TOLERANCE, close, refuse_options, require, selection
 

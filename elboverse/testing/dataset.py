@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from elboverse import conformance
+from elboverse.components import conformance
+from elboverse.components.hookspecs import Component
 from elboverse.contracts import Data, Stream
 from elboverse.data import fingerprint
 from elboverse.errors import PluginError
-from elboverse.hookspecs import Component
 from elboverse.testing.component import refuse_options, require, selection
 
 __all__ = ["check_dataset"]

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from elboverse import conformance
+from elboverse.components import conformance
+from elboverse.components.hookspecs import Component
+from elboverse.components.registry import Selection
 from elboverse.contracts import Constrainable, Model, SamplingFree
-from elboverse.elbo import Terms, batch_terms
-from elboverse.gaussian import DiagonalGaussian
-from elboverse.hookspecs import Component
-from elboverse.registry import Selection
 from elboverse.seeding import generator
 from elboverse.testing.component import TOLERANCE, close, refuse_options, require, selection
+from elboverse.theory.elbo import Terms, batch_terms
+from elboverse.theory.gaussian import DiagonalGaussian
 
 __all__ = ["ModelReport", "check_model"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from elboverse import conformance
+from elboverse.components import conformance
+from elboverse.components.hookspecs import Component
 from elboverse.contracts import AnnealingSchedule
 from elboverse.errors import ConfigError
-from elboverse.hookspecs import Component
 from elboverse.testing.component import refuse_options, require, selection
 
 __all__ = ["check_schedule"]

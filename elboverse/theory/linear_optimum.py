@@ -17,7 +17,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from elboverse import identities
+from elboverse.theory import identities
 
 __all__ = ["LinearOptimum", "linear_optimum"]
 

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from elboverse import identities
 from elboverse.contracts import Model, VarianceParameters
-from elboverse.elbo import closed_form, moments, terms_of
+from elboverse.contracts.records import Evaluation
 from elboverse.seeding import generator
+from elboverse.theory import identities
+from elboverse.theory.elbo import closed_form, moments, terms_of
 from elboverse.training.intake import Intake
-from elboverse.training.records import Evaluation
 from elboverse.training.step import Step
 
 __all__ = ["MOST_TRAINING_POINTS", "Evaluator", "first_points", "replica_blocks"]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from elboverse.contracts import Data, Model, is_image
+from elboverse.contracts.records import Frame
 from elboverse.errors import ConfigError
 from elboverse.seeding import generator
 from elboverse.training.evaluation import replica_blocks
 from elboverse.training.intake import Intake
-from elboverse.training.records import Frame
 from elboverse.training.step import Step
 
 __all__ = ["MOST_POINTS", "MOST_VALUES", "Camera", "moments"]

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from elboverse.contracts import Constrainable, Model, Penalty, Projection, SamplingFree
-from elboverse.elbo import Terms, closed_form, moments, point_terms, terms_of
-from elboverse.identities import LOG_VAR_FLOOR
 from elboverse.seeding import generator
+from elboverse.theory.elbo import Terms, closed_form, moments, point_terms, terms_of
+from elboverse.theory.identities import LOG_VAR_FLOOR
 from elboverse.training.intake import Intake
 
 __all__ = ["Averages", "FullBatch"]

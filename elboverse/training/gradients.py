@@ -23,7 +23,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from elboverse.identities import LOG_VAR_FLOOR
+from elboverse.theory.identities import LOG_VAR_FLOOR
 from elboverse.training.tape import each
 
 __all__ = ["LOG_VAR_FLOOR", "Functions", "Gradients"]

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from elboverse.contracts import VarianceParameters
+from elboverse.contracts.records import LATENT_COLUMNS, SCALAR_COLUMNS, Evaluation, Record, rows_from_columns
 from elboverse.errors import NonFiniteError
 from elboverse.training.batches import Chunk
 from elboverse.training.evaluation import Evaluator
-from elboverse.training.records import LATENT_COLUMNS, SCALAR_COLUMNS, Evaluation, Record, rows_from_columns
 from elboverse.training.step import Step
 
 __all__ = ["Loop", "Observer", "Plan", "Source"]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from elboverse.contracts import Model, Scaling
+from elboverse.contracts.records import Pictures
 from elboverse.seeding import generator
-from elboverse.training.records import Pictures
 from elboverse.training.step import Step
 
 __all__ = ["COUNT", "Painter"]

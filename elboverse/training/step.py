@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from elboverse.contracts import Constrainable, Model, Penalty, Projection, SamplingFree
 from elboverse.errors import RunFileError
-from elboverse.gaussian import DiagonalGaussian
+from elboverse.theory.gaussian import DiagonalGaussian
 from elboverse.training.adam import Adam
 from elboverse.training.flat import flattened
 from elboverse.training.gradients import LOG_VAR_FLOOR, Functions, Gradients

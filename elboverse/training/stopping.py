@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from elboverse import identities
+from elboverse.contracts.records import Evaluation, Record, Rows
+from elboverse.theory import identities
 from elboverse.theory.certificate import Certificate
 from elboverse.training.certifying import certify
 from elboverse.training.full_batch import Averages, FullBatch
 from elboverse.training.loop import Loop, Plan
 from elboverse.training.polish import Polish
-from elboverse.training.records import Evaluation, Record, Rows
 
 __all__ = ["UntilStationary", "certificates_of"]
 

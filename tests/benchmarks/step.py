@@ -29,11 +29,11 @@ from rich.table import Table
 from sweep import swept
 
 from elboverse.config import load
-from elboverse.elbo import batch_terms
-from elboverse.experiment import Experiment, build_experiment, default_samples_at_once
 from elboverse.runfile import RunWriter
-from elboverse.sinks.run_file import RunFileSink
-from elboverse.sinks.tensorboard import TensorBoardSink
+from elboverse.running.assembly import Experiment, build_experiment, default_samples_at_once
+from elboverse.running.sinks.run_file import RunFileSink
+from elboverse.running.sinks.tensorboard import TensorBoardSink
+from elboverse.theory.elbo import batch_terms
 from elboverse.training.memory import keep_freed_memory
 from elboverse.training.step import SingleStep, StepSettings
 

@@ -8,7 +8,7 @@ import torch
 from limits import Limits, Machine, seconds
 
 from elboverse.config import load
-from elboverse.experiment import default_samples_at_once
+from elboverse.running.assembly import default_samples_at_once
 from elboverse.training.grouped import build_step
 from elboverse.training.step import StepSettings
 

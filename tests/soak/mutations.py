@@ -12,7 +12,7 @@ import pytest
 from mutating import in_a_child
 from reliable import small
 
-from elboverse.execution import train
+from elboverse.running.runs import train
 
 
 @pytest.mark.parametrize(

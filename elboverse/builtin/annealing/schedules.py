@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
+from elboverse.config.structuring import in_range
 from elboverse.errors import ConfigError
-from elboverse.structuring import in_range
 
 __all__ = [
     "Constant",

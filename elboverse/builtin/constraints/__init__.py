@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elboverse.hookspecs import Component
+from elboverse.components.hookspecs import Component
 
 __all__ = ["CONSTRAINTS"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 from torch import Tensor
 
-from elboverse.structuring import in_range
+from elboverse.config.structuring import in_range
 
 __all__ = ["Regularize", "RegularizeOptions", "build"]
 

@@ -16,10 +16,10 @@ from elboverse.builtin.datasets.csv_file import read_csv
 from elboverse.builtin.datasets.file_limits import MAXIMUM_BYTES
 from elboverse.builtin.datasets.hdf5_file import read_hdf5
 from elboverse.builtin.datasets.numpy_file import read_npy, read_npz
+from elboverse.config.structuring import in_range
 from elboverse.contracts import Data
 from elboverse.data import prepare
 from elboverse.errors import DataError
-from elboverse.structuring import in_range
 
 __all__ = ["ArrayOptions", "build_array"]
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from elboverse.builtin.datasets.generated import normal, require_size
+from elboverse.config.structuring import in_range
 from elboverse.contracts import Data, Regime, Scaling
 from elboverse.data import fingerprint
 from elboverse.seeding import generator
-from elboverse.structuring import in_range
 
 __all__ = ["GaussianStream", "GaussianStreamOptions", "RegimeOptions", "build_gaussian_stream"]
 

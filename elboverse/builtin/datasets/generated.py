@@ -14,9 +14,9 @@ import attrs
 import torch
 from torch import Generator, Tensor
 
+from elboverse.config.structuring import in_range
 from elboverse.contracts import Data
 from elboverse.data import prepare
-from elboverse.structuring import in_range
 
 __all__ = ["MAXIMUM_VALUES", "GeneratedOptions", "normal", "prepared", "require_size", "uniform", "with_noise"]
 

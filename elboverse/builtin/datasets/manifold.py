@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from elboverse.builtin.datasets.generated import GeneratedOptions, normal, prepared, require_size, with_noise
+from elboverse.config.structuring import in_range
 from elboverse.contracts import Data
 from elboverse.seeding import generator
-from elboverse.structuring import in_range
 
 __all__ = ["ManifoldOptions", "build_manifold", "dependent_pairs"]
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from elboverse.builtin.datasets.generated import GeneratedOptions, normal, prepared, require_size, uniform, with_noise
+from elboverse.config.structuring import in_range
 from elboverse.contracts import Data
-from elboverse.gaussian import DiagonalGaussian
 from elboverse.seeding import generator
-from elboverse.structuring import in_range
+from elboverse.theory.gaussian import DiagonalGaussian
 
 __all__ = ["PCAOptions", "build_pca", "build_pca_ring", "generating_parameters"]
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from elboverse.builtin.datasets.generated import GeneratedOptions, normal, prepared, uniform, with_noise
 from elboverse.contracts import Data
-from elboverse.gaussian import DiagonalGaussian
-from elboverse.identities import LOG_2PI
 from elboverse.seeding import generator
+from elboverse.theory.gaussian import DiagonalGaussian
+from elboverse.theory.identities import LOG_2PI
 
 __all__ = [
     "build_circle",

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import attrs
 
-from elboverse.launching import Job, Outcome, Perform, Progress
-from elboverse.structuring import in_range
+from elboverse.config.structuring import in_range
+from elboverse.contracts.launcher import Job, Outcome, Perform, Progress
 
 __all__ = ["Local", "LocalOptions"]
 

@@ -8,9 +8,9 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from elboverse.config.structuring import in_range
 from elboverse.contracts import VarianceParameters
-from elboverse.gaussian import DiagonalGaussian
-from elboverse.structuring import in_range
+from elboverse.theory.gaussian import DiagonalGaussian
 
 __all__ = ["LinearVAE", "LinearVAEOptions", "build"]
 

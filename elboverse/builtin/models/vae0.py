@@ -9,9 +9,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from elboverse.builtin.models.network_vae import NetworkVAE, NetworkVAEOptions
-from elboverse.gaussian import DiagonalGaussian
-from elboverse.structuring import in_range
+from elboverse.config.structuring import in_range
+from elboverse.models.network_vae import NetworkVAE, NetworkVAEOptions
+from elboverse.theory.gaussian import DiagonalGaussian
 
 if TYPE_CHECKING:
     from elboverse.config import ExperimentConfig

@@ -6,10 +6,10 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from elboverse.builtin.models.network_vae import NetworkVAE, NetworkVAEOptions
+from elboverse.config.structuring import in_range
 from elboverse.contracts import VarianceParameters
-from elboverse.gaussian import DiagonalGaussian
-from elboverse.structuring import in_range
+from elboverse.models.network_vae import NetworkVAE, NetworkVAEOptions
+from elboverse.theory.gaussian import DiagonalGaussian
 
 __all__ = ["VAE1", "VAE1Options", "build"]
 

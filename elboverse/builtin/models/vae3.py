@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import attrs
 from torch import Tensor
 
-from elboverse.builtin.models.network_vae import NetworkVAE, NetworkVAEOptions
+from elboverse.config.structuring import in_range
 from elboverse.contracts import VarianceParameters
-from elboverse.gaussian import DiagonalGaussian
-from elboverse.identities import LOG_VAR_FLOOR
-from elboverse.structuring import in_range
+from elboverse.models.network_vae import NetworkVAE, NetworkVAEOptions
+from elboverse.theory.gaussian import DiagonalGaussian
+from elboverse.theory.identities import LOG_VAR_FLOOR
 
 if TYPE_CHECKING:
     from elboverse.config import ExperimentConfig

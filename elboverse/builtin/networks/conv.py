@@ -10,8 +10,8 @@ import attrs
 from torch import Tensor, nn
 
 from elboverse.builtin.networks.activations import ACTIVATIONS, Activation, OutputActivation
+from elboverse.config.structuring import in_range
 from elboverse.errors import ConfigError
-from elboverse.structuring import in_range
 
 __all__ = ["ConvNetwork", "ConvOptions", "build"]
 

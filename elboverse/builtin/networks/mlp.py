@@ -10,7 +10,7 @@ import attrs
 from torch import Tensor, nn
 
 from elboverse.builtin.networks.activations import ACTIVATIONS, Activation, OutputActivation
-from elboverse.structuring import in_range
+from elboverse.config.structuring import in_range
 
 __all__ = ["MLPNetwork", "MLPOptions", "build"]
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from elboverse.config.structuring import in_range
 from elboverse.contracts import Data, Scaling
 from elboverse.data import prepare
 from elboverse.errors import DataError
-from elboverse.structuring import in_range
 from elboverse_images.idx import read_images
 from elboverse_images.sources import FASHION_MNIST, HELD_OUT, MNIST, TRAIN, Source, locate, places
 

@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elboverse.cache import replacing, unwritable
 from elboverse.data import split
+from elboverse.data.cache import replacing, unwritable
 from elboverse.errors import DataError
 from elboverse_images.decoding import Job, Recipe, run
 from elboverse_images.picture_files import PictureFiles, described

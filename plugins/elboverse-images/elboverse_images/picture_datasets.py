@@ -10,11 +10,11 @@ import attrs
 import torch
 from torch import Generator, Tensor
 
-from elboverse.cache import cache_folder, prepared_folder
+from elboverse.config.structuring import in_range
 from elboverse.contracts import Data, Scaling
 from elboverse.data import fingerprint
+from elboverse.data.cache import cache_folder, prepared_folder
 from elboverse.errors import DataError
-from elboverse.structuring import in_range
 from elboverse_images import sources
 from elboverse_images.decoding import Recipe
 from elboverse_images.picture_cache import decoded, split_points

@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 import pooch
 
-from elboverse import cache
+from elboverse.data import cache
 from elboverse.errors import DataError
 
 __all__ = ["FASHION_MNIST", "MNIST", "SYSTEM_FOLDER", "Source", "cache_folder", "locate", "places"]

@@ -17,10 +17,10 @@ from elboverse_images.datasets import ImageOptions, build_fashion_mnist, build_m
 from elboverse_images.sources import HELD_OUT, TRAIN, Source
 from image_files import random_images, write_plain, write_zipped
 
+from elboverse.components.registry import Plugin, Registered, Registry
+from elboverse.config.structuring import build_converter, structure
 from elboverse.contracts import Data
 from elboverse.errors import ConfigError, DataError
-from elboverse.registry import Plugin, Registered, Registry
-from elboverse.structuring import build_converter, structure
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 TRAIN_IMAGES, HELD_OUT_IMAGES = random_images(12), random_images(7, seed=1)

@@ -30,11 +30,11 @@ from pictures import encoded, picture, write_folder, write_zip
 from PIL import Image
 
 from elboverse import testing
+from elboverse.components.registry import Plugin, Registered, Registry, Selection, discover
 from elboverse.config import from_table
+from elboverse.config.structuring import build_converter, structure
 from elboverse.errors import DataError
-from elboverse.experiment import build_experiment
-from elboverse.registry import Plugin, Registered, Registry, Selection, discover
-from elboverse.structuring import build_converter, structure
+from elboverse.running.assembly import build_experiment
 
 RECIPE = Recipe(crop=148, size=8, channels=3)
 COUNT = 12

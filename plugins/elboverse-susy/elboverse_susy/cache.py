@@ -10,7 +10,7 @@ from typing import IO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from elboverse.cache import prepared_folder, replacing
+from elboverse.data.cache import prepared_folder, replacing
 from elboverse.errors import DataError
 from elboverse_susy.reading import read_blocks
 

@@ -9,10 +9,10 @@ import attrs
 import torch
 from torch import Tensor
 
+from elboverse.config.structuring import in_range
 from elboverse.contracts import Data
 from elboverse.data import prepare, split
 from elboverse.errors import DataError
-from elboverse.structuring import in_range
 from elboverse_susy.cache import cached_features
 from elboverse_susy.sources import download, locate, places
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import pooch
 
-from elboverse.cache import cache_folder
+from elboverse.data.cache import cache_folder
 from elboverse.errors import DataError
 
 __all__ = ["NAMES", "SYSTEM_FOLDER", "URL", "download", "locate", "places"]

@@ -1,9 +1,9 @@
 import attrs
 import torch
 
+from elboverse.config.structuring import in_range
 from elboverse.data import prepare
 from elboverse.seeding import generator
-from elboverse.structuring import in_range
 
 
 @attrs.frozen(kw_only=True)

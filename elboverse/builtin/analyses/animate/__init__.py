@@ -1,0 +1,1 @@
+"""Latent space and data space through training."""

@@ -1,0 +1,1 @@
+"""ELBO and entropy sum through training."""

@@ -1,0 +1,1 @@
+"""Which latents are active and which have collapsed."""

@@ -1,0 +1,225 @@
+"""``compare``: several runs in one table and one figure: what differs in their configs, and where each one ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import attrs
+import numpy as np
+
+from elboverse.analysis.curves import moving_average, quartiles
+from elboverse.analysis.final_latents import final_latents
+from elboverse.analysis.reading import Array, Reading, ReplicaOptions, differ, labels_of, plural
+from elboverse.config import flattened
+from elboverse.config.structuring import in_range
+from elboverse.contracts import Result, Table
+from elboverse.errors import AnalysisError
+from elboverse.theory import identities
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from elboverse.runfile import Run
+
+__all__ = ["CompareOptions", "Compared", "build"]
+
+_LAST_ROWS: Final = 100
+
+
+@attrs.frozen(kw_only=True)
+class CompareOptions(ReplicaOptions):
+    """Options of `compare`.
+
+    Args:
+        drop_threshold: entropy drop in nats below which a latent is collapsed.
+    """
+
+    several_runs: ClassVar[bool] = True
+
+    drop_threshold: float = attrs.field(
+        default=identities.DROP_THRESHOLD,
+        validator=in_range(minimum=0),
+        metadata={"help": "Entropy drop in nats below which a latent is collapsed."},
+    )
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Compared:
+    """One of the runs; its values are medians over the replicas read, in nats per point.
+
+    Args:
+        label: what tells it from the others.
+        reading: the run.
+        step: how many steps were recorded.
+        elbo: of training, averaged over the last rows; None if no step is recorded.
+        entropy_sum: likewise.
+        held_out_elbo: of the last held-out evaluation; None if there is none.
+        held_out_standard_error: of that.
+        active: number of latents that are active by entropy drop; None if nothing is recorded.
+        seconds: of training, all resumptions together; None if the file does not say.
+        started: when, in ISO 8601.
+    """
+
+    label: str
+    reading: Reading
+    step: int
+    elbo: float | None
+    entropy_sum: float | None
+    held_out_elbo: float | None
+    held_out_standard_error: float | None
+    active: float | None
+    seconds: float | None
+    started: str
+
+    @property
+    def gap(self) -> float | None:
+        """ELBO − entropy sum of training."""
+        return None if self.elbo is None or self.entropy_sum is None else self.elbo - self.entropy_sum
+
+    def averaged(self, name: str) -> Array:
+        """Return the moving average of a recorded term, the median over the replicas, shape (T,)."""
+        steps = self.reading.run.steps
+        window = max(1, min(_LAST_ROWS, int(steps[-1] - steps[0] + 1) // 10))
+        return quartiles(moving_average(steps, self.reading.series(name), window))[1]
+
+
+def build(options: CompareOptions, runs: tuple[Run, ...]) -> Result:
+    """Return where each run ended, and what differs in their configs.
+
+    The keys of `Result.data`: ``drop_threshold`` in nats; ``differences``, a table with the path of each setting that
+    is not the same in all runs and its values, one per run, null where a run has no such setting; and ``compared``,
+    a list with, per run, ``label``, ``steps`` recorded, ``elbo``, ``entropy_sum`` and ``gap`` of training, averaged
+    over its last 100 recorded steps, ``held_out_elbo`` and ``held_out_standard_error`` of its last evaluation,
+    ``latent_dim``, ``active`` by entropy drop, ``replicas``, ``training_seconds`` and ``started``: medians over
+    the replicas, in nats per point, null where the run does not say.
+
+    Args:
+        options: threshold and replica.
+        runs: two or more, of any models.
+
+    Raises:
+        AnalysisError: there is only one run, or one has no such replica.
+    """
+    if len(runs) < 2:
+        raise AnalysisError(f"{runs[0].path}: compare needs at least two runs; give their files one after another")
+    readings = [Reading(run, options.replica) for run in runs]
+    compared = [
+        _compared(label, reading, options.drop_threshold)
+        for label, reading in zip(labels_of([run.path for run in runs]), readings, strict=True)
+    ]
+    differences = _differences([run.config for run in runs])
+
+    def draw() -> Figure:
+        from elboverse.builtin.analyses.compare.figure import draw  # matplotlib, which only a figure needs
+
+        return draw(compared)
+
+    settings = Table(
+        title="What differs in their configs",
+        columns=("setting", *(run.label for run in compared)),
+        rows=[(key, *(_shown(value) for value in values)) for key, values in differences.items()],
+    )
+    return Result(
+        title=f"{len(runs)} runs, in nats per point",
+        columns=(
+            *("run", "steps", "ELBO", "entropy sum", "gap"),
+            *("held-out ELBO", "± SE", "active", "of latents", "training (s)", "started"),
+        ),
+        rows=[
+            (
+                *(run.label, run.step, run.elbo, run.entropy_sum, run.gap),
+                *(run.held_out_elbo, run.held_out_standard_error),
+                *(None if run.active is None else f"{run.active:g}", run.reading.run.latent_dim),
+                *(None if run.seconds is None else f"{run.seconds:,.1f}", run.started),
+            )
+            for run in compared
+        ],
+        further=[settings] if differences else [],
+        notes=_notes(compared, differences),
+        data={
+            "drop_threshold": options.drop_threshold,
+            "differences": differences,
+            "compared": [_data(run) for run in compared],
+        },
+        draw=draw,
+    )
+
+
+def _compared(label: str, reading: Reading, threshold: float) -> Compared:
+    run = reading.run
+    recorded = len(run.steps)
+    last = {
+        name: float(np.median(reading.series(name, _LAST_ROWS).mean(0, dtype=np.float64))) if recorded else None
+        for name in ("elbo", "entropy_sum")
+    }
+    held_out: dict[str, float | None] = dict.fromkeys(("elbo", "elbo_standard_error"))
+    if reading.evaluated("held_out"):
+        held_out = {name: float(np.median(reading.evaluation("held_out", name)[-1])) for name in held_out}
+    active = None
+    if recorded or any(reading.evaluated(split) for split in run.splits):
+        active = float(np.median((final_latents(reading).entropy_drop >= threshold).sum(1)))
+    return Compared(
+        label=label,
+        reading=reading,
+        step=int(run.steps[-1]) + 1 if recorded else 0,
+        elbo=last["elbo"],
+        entropy_sum=last["entropy_sum"],
+        held_out_elbo=held_out["elbo"],
+        held_out_standard_error=held_out["elbo_standard_error"],
+        active=active,
+        seconds=run.training_seconds,
+        started=run.created,
+    )
+
+
+def _differences(configs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    flat = [flattened(config) for config in configs]
+    keys = dict.fromkeys(key for each in flat for key in each)
+    values = {key: [each.get(key) for each in flat] for key in keys}
+    return {key: each for key, each in values.items() if differ(each)}
+
+
+def _shown(value: Any) -> str:
+    return "–" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _notes(compared: Sequence[Compared], differences: dict[str, list[Any]]) -> list[str]:
+    notes = []
+    evaluated = [run for run in compared if run.held_out_elbo is not None and run.held_out_standard_error is not None]
+    if differ([run.reading.run.data.get("fingerprint") for run in compared]):
+        notes.append("The runs were trained on different data, so their ELBOs cannot be compared.")
+    elif len(evaluated) > 1:
+        ranked = sorted(evaluated, key=lambda run: -(run.held_out_elbo or 0.0))
+        first, second = ranked[:2]
+        ahead = (first.held_out_elbo or 0.0) - (second.held_out_elbo or 0.0)
+        error = float(np.hypot(first.held_out_standard_error or 0.0, second.held_out_standard_error or 0.0))
+        notes.append(
+            f"The best held-out ELBO is that of {first.label}, {ahead:.4f} ± {error:.4f} nats ahead of {second.label}."
+        )
+    if not differences:
+        notes.append("Their configs are the same.")
+    notes += [f"{run.label}: {note}" for run in compared for note in run.reading.caveats()]
+    several = [run for run in compared if len(run.reading.replicas) > 1]
+    if several:
+        listed = ", ".join(f"{run.label} {plural(len(run.reading.replicas), 'replica')}" for run in several)
+        notes.append(f"Values are medians over replicas: {listed}.")
+    return notes
+
+
+def _data(run: Compared) -> dict[str, Any]:
+    return {
+        "label": run.label,
+        "steps": run.step,
+        "elbo": run.elbo,
+        "entropy_sum": run.entropy_sum,
+        "gap": run.gap,
+        "held_out_elbo": run.held_out_elbo,
+        "held_out_standard_error": run.held_out_standard_error,
+        "latent_dim": run.reading.run.latent_dim,
+        "active": run.active,
+        "replicas": len(run.reading.replicas),
+        "training_seconds": run.seconds,
+        "started": run.started,
+    }

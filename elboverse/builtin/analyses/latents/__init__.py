@@ -1,0 +1,1 @@
+"""Where the encoder puts the points."""

@@ -1,0 +1,1 @@
+"""Data, reconstructions and samples from the prior."""

@@ -1,0 +1,1 @@
+"""The data's eigenvalues and the exact linear optimum."""

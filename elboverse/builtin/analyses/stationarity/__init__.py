@@ -1,0 +1,1 @@
+"""Whether the variances are stationary."""

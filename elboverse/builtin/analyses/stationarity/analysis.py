@@ -1,0 +1,304 @@
+"""``stationarity``: whether the variances of a trained model are where the ELBO is stationary.
+
+    ELBO − H_sum = R_σ + Σ_h R_h,    R_σ = (D/2)(1 − s²/σ²),    R_h = ½(1 − m_h/α²_h)
+
+holds at any parameters, with R_σ = −∂ELBO/∂ln σ² and R_h = −∂ELBO/∂ln α²_h. The gap is a signed sum, so it can vanish
+while its terms do not; each is therefore judged by itself, with its standard error. The tolerance is a relative
+mismatch of the variances, |1 − s²/σ²| and |1 − m_h/α²_h|, since training with mini-batches never ends at zero.
+
+Source: Damm et al., AISTATS 2023, Theorems 1 to 3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import attrs
+import numpy as np
+
+from elboverse.analysis.reading import Array, Reading, ReplicaOptions, at, plural
+from elboverse.builtin.analyses.stationarity.gradient_norm import GradientNorm, gradient_norms, gradient_table
+from elboverse.components.registry import normalised
+from elboverse.config.structuring import in_range
+from elboverse.contracts import Result
+from elboverse.errors import AnalysisError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from elboverse.runfile import Run
+
+__all__ = ["Residuals", "StationarityOptions", "Verdict", "build", "verdict"]
+
+Verdict = Literal["stationary", "undecided", "not stationary", "not judged"]
+
+_SEVERITY: Final[dict[Verdict, int]] = {"not judged": 0, "stationary": 1, "undecided": 2, "not stationary": 3}
+_EARLIER: Final = 3
+
+
+@attrs.frozen(kw_only=True)
+class StationarityOptions(ReplicaOptions):
+    """Options of `stationarity`.
+
+    Args:
+        tolerance: relative mismatch of a variance, in units of that variance, that still counts as stationary.
+        gradient: also estimate the gradient of the ELBO, which needs the trained model.
+    """
+
+    tolerance: float = attrs.field(
+        default=0.02,
+        validator=in_range(above=0, maximum=1),
+        metadata={"help": "Relative mismatch of a variance that still counts as stationary."},
+    )
+    gradient: bool = attrs.field(
+        default=False,
+        metadata={"help": "Whether to estimate the gradient norm of the ELBO too, from the trained model."},
+    )
+
+
+@attrs.frozen(eq=False)
+class Residuals:
+    """The terms of the gap through the evaluations, in nats per point; the standard errors are over points.
+
+    Q quantities: R_σ, then R_h for each latent, then the gap.
+
+    Args:
+        split: ``"train"`` or ``"held_out"``.
+        steps: number of updates before each evaluation, shape (E,).
+        values: shape (E, R, Q).
+        standard_errors: shape (E, R, Q); not a number where one point was evaluated.
+        tolerances: in nats, shape (Q,).
+        decoder_is_fixed: the model does not learn σ², so that R_σ and the gap need not vanish.
+    """
+
+    split: str
+    steps: Array
+    values: Array
+    standard_errors: Array
+    tolerances: Array
+    decoder_is_fixed: bool
+
+    @property
+    def names(self) -> list[str]:
+        """What the quantities are called: R_σ, R_0, R_1, …, gap."""
+        return ["R_σ", *(f"R_{h}" for h in range(self.values.shape[2] - 2)), "gap"]
+
+    def verdict(self, evaluation: int, replica: int, quantity: int) -> Verdict:
+        """Return the verdict on one quantity of one evaluation of one of the replicas read."""
+        if self.decoder_is_fixed and quantity in {0, self.values.shape[2] - 1}:
+            return "not judged"
+        return verdict(
+            float(self.values[evaluation, replica, quantity]),
+            float(self.standard_errors[evaluation, replica, quantity]),
+            float(self.tolerances[quantity]),
+        )
+
+    def worst_replica(self, quantity: int) -> int:
+        """Return the replica with the worst verdict on a quantity at the last evaluation, then the largest value."""
+        return max(
+            range(self.values.shape[1]),
+            key=lambda r: (_SEVERITY[self.verdict(-1, r, quantity)], abs(self.values[-1, r, quantity])),
+        )
+
+
+def verdict(value: float, standard_error: float, tolerance: float) -> Verdict:
+    """Return whether a residual R is zero within a tolerance, two standard errors either way.
+
+    ``"stationary"`` if |R| + 2 SE ≤ tolerance, ``"not stationary"`` if |R| − 2 SE > tolerance, else ``"undecided"``,
+    which is also the verdict where the standard error is not a number.
+
+    Args:
+        value: R in nats.
+        standard_error: SE in nats.
+        tolerance: in nats.
+    """
+    if abs(value) + 2 * standard_error <= tolerance:
+        return "stationary"
+    if abs(value) - 2 * standard_error > tolerance:
+        return "not stationary"
+    return "undecided"
+
+
+def build(options: StationarityOptions, run: Run) -> Result:
+    """Return the residuals of the variances, with standard errors and a verdict on each.
+
+    The keys of `Result.data`: ``tolerance``, relative; ``split``; ``decoder_variance_is_fixed``; ``points`` evaluated;
+    ``verdict``, the worst of the last evaluation; ``tolerances`` in nats, by quantity; ``evaluations``, each with
+    ``step`` and ``replicas``, a list with ``replica`` and ``quantities``: each with ``name`` (``R_σ``, ``R_0`` …,
+    ``gap``), ``value``, ``standard_error`` (null where one point was evaluated) and ``verdict``; and ``gradient``, null
+    unless asked for, a list with ``replica``, ``norm``, ``noise`` (the norm that the noise alone would give) and
+    ``parameters``, each with ``name``, ``norm`` and ``noise``.
+
+    Args:
+        options: tolerance, gradient and replica.
+        run: of any model.
+
+    Raises:
+        AnalysisError: the run has no evaluation, does not say its number of dimensions, or has no such replica.
+    """
+    reading = Reading(run, options.replica)
+    residuals = _read(reading, options.tolerance)
+
+    def draw() -> Figure:
+        from elboverse.builtin.analyses.stationarity.figure import draw  # matplotlib, which only a figure needs
+
+        return draw(reading, residuals)
+
+    shown = _earlier(len(residuals.steps))
+    several = len(reading.replicas) > 1
+    worst = [residuals.worst_replica(quantity) for quantity in range(len(residuals.names))]
+    gradient = gradient_norms(reading) if options.gradient else []
+    return Result(
+        title=f"Stationarity of the variances, in nats: {reading.described('worst')}, {_source(residuals, run)}",
+        columns=(
+            "quantity",
+            *(f"step {residuals.steps[evaluation]:,}" for evaluation in (*shown, -1)),
+            "± SE",
+            "tolerance",
+            "verdict",
+            *(("replica",) if several else ()),
+        ),
+        rows=[
+            (
+                name,
+                *(float(residuals.values[evaluation, worst[q], q]) for evaluation in (*shown, -1)),
+                float(residuals.standard_errors[-1, worst[q], q]),
+                float(residuals.tolerances[q]),
+                residuals.verdict(-1, worst[q], q),
+                *((reading.replicas[worst[q]],) if several else ()),
+            )
+            for q, name in enumerate(residuals.names)
+        ],
+        further=[gradient_table(gradient)] if gradient else [],
+        notes=_notes(options, reading, residuals, worst) + _gradient_notes(gradient),
+        data={
+            **_data(options, reading, residuals, worst),
+            "gradient": [one.table() for one in gradient] if gradient else None,
+        },
+        draw=draw,
+    )
+
+
+def _read(reading: Reading, tolerance: float) -> Residuals:
+    run = reading.run
+    split = next((split for split in ("train", "held_out") if reading.evaluated(split)), None)
+    if split is None:
+        raise AnalysisError(
+            f"{run.path}: no evaluation is recorded (status: {run.status}), and stationarity needs one; "
+            f"let the run train until its next evaluation (training.evaluate_every)"
+        )
+    dimension = at(run.data, "dimension")
+    if not isinstance(dimension, int) or dimension < 1:
+        raise AnalysisError(f"{run.path}: data.dimension is {dimension!r}, and the tolerance needs it: an integer ≥ 1")
+    residuals, errors = (
+        np.concatenate(
+            [
+                reading.evaluation(split, f"decoder_residual{suffix}")[..., None],
+                reading.evaluation(split, f"prior_residual{suffix}"),
+                reading.evaluation(split, f"gap{suffix}")[..., None],
+            ],
+            axis=-1,
+        )
+        for suffix in ("", "_standard_error")
+    )
+    if run.evaluation_points(split) < 2:
+        errors = np.full_like(errors, np.nan)
+    latents = run.latent_dim
+    in_nats = 0.5 * tolerance * np.array([dimension, *[1] * latents, dimension + latents])
+    return Residuals(split, run.evaluation_steps(split), residuals, errors, in_nats, _decoder_is_fixed(run))
+
+
+def _decoder_is_fixed(run: Run) -> bool:
+    """Return whether the model does not learn σ²: what the run recorded, and in files that do not say, its name."""
+    learned = at(run.documents, "model", "learns_decoder_variance")
+    if isinstance(learned, bool):
+        return not learned
+    model = at(run.config, "model", "name")
+    return isinstance(model, str) and normalised(model) == "vae0"
+
+
+def _earlier(evaluations: int) -> list[int]:
+    """Return which evaluations before the last one the table shows: evenly spaced, the first among them."""
+    count = min(_EARLIER, evaluations - 1)
+    return [round(i * (evaluations - 1) / count) for i in range(count)] if count else []
+
+
+def _source(residuals: Residuals, run: Run) -> str:
+    kind = "training points" if residuals.split == "train" else "held-out points"
+    return f"{run.evaluation_points(residuals.split):,} {kind}"
+
+
+def _overall(residuals: Residuals, worst: list[int]) -> Verdict:
+    return max((residuals.verdict(-1, r, q) for q, r in enumerate(worst)), key=lambda found: _SEVERITY[found])
+
+
+def _notes(options: StationarityOptions, reading: Reading, residuals: Residuals, worst: list[int]) -> list[str]:
+    step = int(residuals.steps[-1])
+    verdicts = [residuals.verdict(-1, r, q) for q, r in enumerate(worst)]
+    judged = len(verdicts) - verdicts.count("not judged")
+    overall = (
+        f"Verdict after {plural(step, 'step')}: {_overall(residuals, worst)}; {verdicts.count('stationary')} of "
+        f"{judged} judged quantities are stationary within a relative mismatch of {options.tolerance:g}."
+    )
+    notes = [overall]
+    if residuals.decoder_is_fixed:
+        notes.append(
+            "The decoder variance of this model is fixed: R_σ and with it the gap need not vanish at convergence, and "
+            "the theorem ELBO = entropy sum does not apply."
+        )
+    if step == 0:
+        notes.append("The only evaluation was made before training.")
+    if residuals.split != "train":
+        notes.append(
+            "There is no evaluation on training points; on held-out points the residuals also hold the difference "
+            "between training and held-out data."
+        )
+    notes += [
+        "stationary: |R| + 2 SE ≤ tolerance; not stationary: |R| − 2 SE > tolerance; else undecided.",
+        "The gap R_σ + Σ R_h is a signed sum whose terms can cancel, so it alone certifies nothing.",
+        "Stationary variances are necessary for convergence, not sufficient.",
+    ]
+    return notes + reading.caveats()
+
+
+def _gradient_notes(gradient: list[GradientNorm]) -> list[str]:
+    if not gradient:
+        return []
+    worst = max(gradient, key=lambda one: one.norm)
+    return [
+        f"The gradient of the ELBO has a norm of {worst.norm:.4g}, and noise alone would give {worst.noise:.4g}.",
+        "It is the gradient of the unweighted ELBO: annealing and a weight constraint are left out of it.",
+    ]
+
+
+def _data(options: StationarityOptions, reading: Reading, residuals: Residuals, worst: list[int]) -> dict[str, Any]:
+    names = residuals.names
+    return {
+        "tolerance": options.tolerance,
+        "split": residuals.split,
+        "points": reading.run.evaluation_points(residuals.split),
+        "decoder_variance_is_fixed": residuals.decoder_is_fixed,
+        "verdict": _overall(residuals, worst),
+        "tolerances": dict(zip(names, residuals.tolerances.tolist(), strict=True)),
+        "evaluations": [
+            {
+                "step": int(step),
+                "replicas": [
+                    {
+                        "replica": replica,
+                        "quantities": [
+                            {
+                                "name": name,
+                                "value": float(residuals.values[e, r, q]),
+                                "standard_error": float(residuals.standard_errors[e, r, q]),
+                                "verdict": residuals.verdict(e, r, q),
+                            }
+                            for q, name in enumerate(names)
+                        ],
+                    }
+                    for r, replica in enumerate(reading.replicas)
+                ],
+            }
+            for e, step in enumerate(residuals.steps)
+        ],
+    }

@@ -1,0 +1,1 @@
+"""How much ELBO and entropy sum scatter when few points estimate them."""

@@ -1,0 +1,212 @@
+"""``variance``: how much the ELBO and the entropy sum of a trained model scatter when few points estimate them.
+
+Both are averages over points and equal in expectation at convergence, but at a stationary point the entropy sum
+leaves out the terms that fluctuate from point to point, so that few points are enough.
+
+Source: Damm et al., AISTATS 2023, §5 (estimates with little variance).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import numpy as np
+
+from elboverse.analysis.reading import Array, listed, plural
+from elboverse.analysis.trained_reading import OneReplicaOptions, Rebuilt, rebuilt
+from elboverse.config.structuring import in_range
+from elboverse.contracts import Result
+from elboverse.errors import AnalysisError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from elboverse.runfile import Run
+
+__all__ = ["PAIRS", "Estimates", "VarianceOptions", "build"]
+
+_SIZES: Final = (10, 100, 1000, 10_000)
+
+PAIRS: Final = (
+    ("ELBO", "entropy sum"),
+    ("−KL", "encoder − prior entropy"),
+    ("log-likelihood", "−decoder entropy"),
+)
+"""What is estimated, the terms of the ELBO and those of the entropy sum that they converge to."""
+
+_KEYS: Final = ("elbo", "entropy_sum", "minus_kl", "encoder_minus_prior", "log_likelihood", "minus_decoder_entropy")
+
+
+@attrs.frozen(kw_only=True)
+class VarianceOptions(OneReplicaOptions):
+    """Options of `variance`.
+
+    Args:
+        sizes: numbers of points to estimate from; those that the run has too few points for are left out.
+        draws: estimates per size, each with points and Monte-Carlo samples of its own; points are drawn with
+            replacement.
+    """
+
+    sizes: tuple[int, ...] = attrs.field(
+        default=_SIZES,
+        validator=attrs.validators.deep_iterable(in_range(minimum=1), attrs.validators.min_len(1)),
+        metadata={"help": "Number of points to estimate from; may be given again."},
+    )
+    draws: int = attrs.field(
+        default=10,
+        validator=in_range(minimum=2, maximum=1000),
+        metadata={"help": "Estimates per number of points, each from points of its own."},
+    )
+
+
+@attrs.frozen(eq=False)
+class Estimates:
+    """Estimates of the six quantities of `PAIRS`, pair by pair, in nats per point.
+
+    Args:
+        sizes: numbers of points, shape (S,).
+        values: shape (S, draws, 6).
+    """
+
+    sizes: Array
+    values: Array
+
+    @property
+    def means(self) -> Array:
+        """Over the draws, shape (S, 6)."""
+        return np.asarray(self.values.mean(1))
+
+    @property
+    def deviations(self) -> Array:
+        """Standard deviations over the draws, dividing by draws − 1, shape (S, 6); rounding errors count as 0."""
+        found = self.values.std(1, ddof=1)
+        return np.where(found > 1e-12 * np.abs(self.means), found, 0.0)
+
+
+def build(options: VarianceOptions, run: Run) -> Result:
+    """Return mean and standard deviation of the estimates of the ELBO, the entropy sum and their terms.
+
+    The keys of `Result.data`: ``replica``; ``split`` and ``points`` there are; ``draws``; ``samples``, Monte-Carlo
+    samples per point (null if the model needs none); and ``sizes``, a list with ``points`` and, for each of ``elbo``,
+    ``entropy_sum``, ``minus_kl``, ``encoder_minus_prior``, ``log_likelihood`` and ``minus_decoder_entropy``, a table
+    with ``mean``, ``standard_deviation`` and ``estimates``, in nats per point.
+
+    Args:
+        options: sizes, draws and replica.
+        run: of any model; its trained model is rebuilt.
+
+    Raises:
+        AnalysisError: the trained model cannot be rebuilt, or there are fewer points than any size.
+    """
+    source = rebuilt(run, options.replica)
+    estimates = _estimate(options, source)
+
+    def draw() -> Figure:
+        from elboverse.builtin.analyses.variance.figure import draw  # matplotlib, which only a figure needs
+
+        return draw(estimates)
+
+    rows = [
+        (
+            int(size),
+            elbo_name,
+            float(means[2 * pair]),
+            float(deviations[2 * pair]),
+            entropy_name,
+            float(means[2 * pair + 1]),
+            float(deviations[2 * pair + 1]),
+            _ratio(deviations[2 * pair], deviations[2 * pair + 1]),
+        )
+        for size, means, deviations in zip(estimates.sizes, estimates.means, estimates.deviations, strict=True)
+        for pair, (elbo_name, entropy_name) in enumerate(PAIRS)
+    ]
+    return Result(
+        title=f"{options.draws} estimates from few {source.source}, in nats per point: {source.described()}",
+        columns=("points", "of the ELBO", "mean", "± SD", "of the entropies", "its mean", "its ± SD", "ratio of SDs"),
+        rows=rows,
+        notes=_notes(options, source, estimates),
+        data=_data(options, source, estimates),
+        draw=draw,
+    )
+
+
+def _estimate(options: VarianceOptions, source: Rebuilt) -> Estimates:
+    available = source.available
+    sizes = sorted({size for size in options.sizes if size <= available})
+    if not sizes:
+        raise AnalysisError(
+            f"{source.reading.run.path}: {plural(available, source.source[:-1])} there are, fewer than any of the "
+            f"sizes {listed(sorted(set(options.sizes)))}; give a smaller one with --sizes"
+        )
+    values = np.empty((len(sizes), options.draws, len(_KEYS)))
+    for index, size in enumerate(sizes):
+        for draw in range(options.draws):
+            chosen = source.trained.choose(available, size, "variance", "points", size, draw)
+            found = source.trained.statistics(source.points(chosen), "variance", "noise", size, draw)
+            values[index, draw] = [
+                found.elbo.mean(),
+                found.entropy_sum.mean(),
+                -found.kl.sum(1).mean(),
+                (found.encoder_entropy - found.prior_entropy).sum(1).mean(),
+                found.log_likelihood.mean(),
+                -found.decoder_entropy.mean(),
+            ]
+    return Estimates(np.array(sizes), values)
+
+
+def _ratio(numerator: float, denominator: float) -> float | None:
+    return None if denominator == 0 else float(numerator / denominator)
+
+
+def _notes(options: VarianceOptions, source: Rebuilt, estimates: Estimates) -> list[str]:
+    size, deviations = int(estimates.sizes[0]), estimates.deviations[0]
+    ratio = _ratio(deviations[0], deviations[1])
+    if ratio is None:
+        verdict = (
+            "The entropy sum does not scatter at all: no entropy of this model depends on the point, so any number of "
+            f"points gives {estimates.means[0, 1]:.4f} nats."
+        )
+    else:
+        verdict = (
+            f"From {plural(size, 'point')} the ELBO scatters by {deviations[0]:.4f} nats and the entropy sum by "
+            f"{deviations[1]:.4f}, {ratio:.1f} times less: it needs about {ratio**2:,.0f} times fewer points."
+            if ratio > 1
+            else f"From {plural(size, 'point')} the ELBO scatters by {deviations[0]:.4f} nats and the entropy sum by "
+            f"{deviations[1]:.4f}: it is no better here."
+        )
+    difference = estimates.means[-1, 0] - estimates.means[-1, 1]
+    at_last = (
+        f"From {plural(int(estimates.sizes[-1]), 'point')} the two differ by {difference:+.4f} nats; "
+        f"`elboverse analyze stationarity` shows where that comes from."
+    )
+    notes = [verdict, at_last]
+    left_out = sorted({size for size in options.sizes if size > source.available})
+    if left_out:
+        notes.append(f"Left out: {listed(left_out)} points; there are {source.available:,} {source.source}.")
+    return notes + source.caveats()
+
+
+def _data(options: VarianceOptions, source: Rebuilt, estimates: Estimates) -> dict[str, Any]:
+    trained = source.trained
+    return {
+        "replica": options.replica,
+        "split": source.split,
+        "points": source.available,
+        "draws": options.draws,
+        "samples": None if trained.is_sampling_free else trained.config.training.samples,
+        "sizes": [
+            {
+                "points": int(size),
+                **{
+                    key: {
+                        "mean": float(estimates.means[index, column]),
+                        "standard_deviation": float(estimates.deviations[index, column]),
+                        "estimates": estimates.values[index, :, column].tolist(),
+                    }
+                    for column, key in enumerate(_KEYS)
+                },
+            }
+            for index, size in enumerate(estimates.sizes)
+        ],
+    }

@@ -1,0 +1,284 @@
+"""Checks that a component keeps its contract, made before the first step; `elboverse.testing` has more of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from elboverse.contracts import (
+    AnnealingSchedule,
+    Constrainable,
+    Data,
+    Model,
+    Penalty,
+    Projection,
+    Regime,
+    SamplingFree,
+    Scaling,
+    Stream,
+    VarianceParameters,
+)
+from elboverse.data import require_finite
+from elboverse.errors import ConfigError, DataError, PluginError
+from elboverse.theory.gaussian import DiagonalGaussian
+
+__all__ = ["require_betas", "require_constraint", "require_data", "require_model", "require_module"]
+
+POINT_TYPES: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8)
+
+
+def require_data(data: Any, who: str) -> Data:
+    """Return what a dataset built, checked.
+
+    Args:
+        data: what its `build` returned.
+        who: the dataset and its plugin, for messages.
+
+    Raises:
+        PluginError: it is no `contracts.Data`, or shapes do not fit each other.
+        DataError: there is no training point, or a value is not finite.
+    """
+    if not isinstance(data, Data):
+        raise PluginError(f"{who}: build must return elboverse.contracts.Data, not {type(data).__name__}")
+    for name, part in (("train", data.train), ("held_out", data.held_out)):
+        if not isinstance(part, Tensor):
+            raise PluginError(f"{who}: {name} is a {type(part).__name__}; expected is a torch.Tensor")
+        if part.ndim != 2 or part.shape[1] != data.dimension or part.dtype not in POINT_TYPES:
+            raise PluginError(
+                f"{who}: {name} has shape {tuple(part.shape)} and type {part.dtype}; expected is (points, "
+                f"{data.dimension}) for points of shape {data.shape}, floating point or bytes (uint8)"
+            )
+    if not isinstance(data.scaling, Scaling):
+        raise PluginError(f"{who}: scaling is a {type(data.scaling).__name__}; expected is elboverse.contracts.Scaling")
+    for name, part in (("offset", data.scaling.offset), ("scale", data.scaling.scale)):
+        _require_shape(part, (data.dimension,), f"{who}: scaling.{name}")
+    if data.train.dtype != data.held_out.dtype:
+        raise PluginError(f"{who}: train has type {data.train.dtype}, held_out {data.held_out.dtype}; expected is one")
+    if len(data.train) == 0:
+        raise DataError(f"{who}: there is no training point")
+    for part, name in ((data.train, "train"), (data.held_out, "held out")):
+        if len(part) and part.is_floating_point():
+            require_finite(part, f"{who}, {name}")
+    if data.stream is not None:
+        _require_stream(data.stream, data, who)
+    return data
+
+
+def _require_stream(stream: Any, data: Data, who: str) -> None:
+    if not isinstance(stream, Stream):
+        raise PluginError(
+            f"{who}: stream is a {type(stream).__name__}; expected is an object with points_per_pass, regimes, "
+            "points(first, count) and held_out(position)"
+        )
+    if data.augment is not None:
+        raise PluginError(f"{who}: augment is given beside a stream; expected is only one, so augment in stream.points")
+    starts = [regime.first_point for regime in stream.regimes]
+    for what, value in (
+        ("points_per_pass", stream.points_per_pass),
+        *(("first_point of a regime", start) for start in starts),
+    ):
+        if type(value) is not int:
+            raise PluginError(f"{who}: the {what} of its stream is {value!r}; expected is an int")
+    ascending = starts == sorted(set(starts)) and all(start < stream.points_per_pass for start in starts)
+    if not starts or starts[0] != 0 or not ascending:
+        raise PluginError(
+            f"{who}: the regimes of its stream begin at points {starts} of {stream.points_per_pass}; expected is that "
+            "the first one begins at 0 and each other one after the one before, within the pass"
+        )
+    for regime in stream.regimes:
+        _require_eigenvalues(regime, data.dimension, who)
+    for what, part, rows in (
+        ("stream.points(0, 2)", stream.points(0, 2), 2),
+        ("stream.held_out(0)", stream.held_out(0), len(stream.held_out(stream.points_per_pass - 1))),
+    ):
+        _require_shape(part, (rows, data.dimension), f"{who}: {what}")
+        if not part.is_floating_point():
+            raise PluginError(f"{who}: {what} has type {part.dtype}; expected is floating point")
+    if not data.train.is_floating_point():
+        raise PluginError(f"{who}: train has type {data.train.dtype}; expected is floating point, as of its stream")
+    if bool(len(data.held_out)) != bool(len(stream.held_out(0))):
+        raise PluginError(f"{who}: only one of held_out and stream.held_out(0) is empty; expected is both or none")
+
+
+def _require_eigenvalues(regime: Regime, dimension: int, who: str) -> None:
+    if regime.covariance_eigenvalues is None:
+        return
+    values = np.asarray(regime.covariance_eigenvalues, dtype=np.float64)
+    positive = np.isfinite(values).all() and (values > 0).all()
+    if values.shape != (dimension,) or not positive or (np.diff(values) > 0).any():
+        raise PluginError(
+            f"{who}: regime {regime.name!r} of its stream has the covariance_eigenvalues {values.tolist()}; expected "
+            f"are {dimension} finite numbers above 0, descending"
+        )
+
+
+def require_module(model: Any, who: str) -> nn.Module:
+    """Return what a model component built, if it is a module at all.
+
+    Raises:
+        PluginError: it is none, or lacks a method.
+    """
+    if not isinstance(model, nn.Module) or not isinstance(model, Model):
+        raise PluginError(
+            f"{who}: build must return a torch.nn.Module with encode, decode, prior and variance_parameters, "
+            f"not {_described(model)}"
+        )
+    return model
+
+
+def require_model(model: Any, points: Tensor, who: str) -> int:
+    """Check the shapes of what a model component built by encoding and decoding two points, and return H.
+
+    What it does with them is checked by `behaviour.require_behaviour`.
+
+    Args:
+        model: what its `build` returned.
+        points: at least one point on the model's device, shape (n, D).
+        who: the model and its plugin, for messages.
+
+    Raises:
+        PluginError: it is no module with the methods of `contracts.Model`, or a Gaussian has another shape.
+    """
+    require_module(model, who)
+    batch, dimension = points.shape
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        prior = _require_gaussian(model.prior(), f"{who}: prior()")
+        if prior.log_var.ndim != 1 or prior.mean.shape != prior.log_var.shape:
+            raise PluginError(
+                f"{who}: prior() has a mean of shape {tuple(prior.mean.shape)} and a log_var of shape "
+                f"{tuple(prior.log_var.shape)}; expected is (H,) for both"
+            )
+        latent_dim = prior.log_var.shape[0]
+        if prior.mean.any():
+            raise PluginError(f"{who}: prior() has a mean that is not zero; the entropy sum needs a centred prior")
+        encoder = _require_gaussian(model.encode(points), f"{who}: encode(x)")
+        _require_shape(encoder.mean, (batch, latent_dim), f"{who}: the mean of encode(x)")
+        _require_broadcast(encoder.log_var, (batch, latent_dim), f"{who}: the log_var of encode(x)")
+        decoder = _require_gaussian(model.decode(encoder.mean), f"{who}: decode(z)")
+        _require_shape(decoder.mean, (batch, dimension), f"{who}: the mean of decode(z)")
+        _require_broadcast(decoder.log_var, (batch, dimension), f"{who}: the log_var of decode(z)")
+        if isinstance(model, SamplingFree):
+            error = model.expected_squared_error(points, encoder)
+            _require_shape(error, (batch, dimension), f"{who}: expected_squared_error(x, encoder)")
+    model.train(training)
+    names = dict(model.named_parameters())
+    variances = model.variance_parameters()
+    if not isinstance(variances, VarianceParameters):
+        raise PluginError(
+            f"{who}: variance_parameters() returns a {type(variances).__name__}; expected is an "
+            "elboverse.contracts.VarianceParameters"
+        )
+    unknown = [name for name in (*variances.closed_form, *variances.heads) if name not in names]
+    if unknown:
+        raise PluginError(f"{who}: variance_parameters() names {', '.join(unknown)}, which is no parameter of it")
+    if variances.decoder is not None:
+        shape = tuple(names[variances.decoder].shape)
+        if shape not in {(), (dimension,)}:
+            raise PluginError(f"{who}: {variances.decoder!r} has shape {shape}; expected is () or ({dimension},)")
+        _require_shape(decoder.log_var, shape, f"{who}: the log_var of decode(z), which is {variances.decoder!r},")
+    if variances.prior is not None:
+        _require_shape(names[variances.prior], (latent_dim,), f"{who}: {variances.prior!r}")
+    if model.prior().log_var is not (names.get(variances.prior or "")) and model.prior().log_var.requires_grad:
+        raise PluginError(
+            f"{who}: the log_var of prior() is computed from parameters; expected is that it is fixed, or the very "
+            "parameter that variance_parameters() names as prior"
+        )
+    return int(latent_dim)
+
+
+def require_constraint(constraint: Any, model: nn.Module, who: str) -> Projection | Penalty:
+    """Return what a constraint component built, checked against the model.
+
+    Args:
+        constraint: what its `build` returned.
+        model: the model to constrain.
+        who: the constraint and its plugin, for messages.
+
+    Raises:
+        PluginError: it is neither a projection nor a penalty, or returns another shape.
+        ConfigError: the model has no weight to constrain.
+    """
+    if not isinstance(constraint, Projection | Penalty):
+        raise PluginError(f"{who}: build must return an object with project(weight) or penalty(weight)")
+    if not isinstance(model, Constrainable):
+        raise ConfigError(
+            f"constraint: {who} given, but {type(model).__name__} has no weight to constrain; leave it out"
+        )
+    try:
+        weight = model.get_parameter(model.constrained_weight()).detach()
+    except TypeError as error:
+        raise ConfigError(f"constraint: {who} given, but {error}; leave it out or take another network") from error
+    if isinstance(constraint, Projection):
+        _require_shape(constraint.project(weight.clone()), tuple(weight.shape), f"{who}: project(weight)")
+    else:
+        _require_shape(constraint.penalty(weight.clone()), (), f"{who}: penalty(weight)")
+    return constraint
+
+
+def require_betas(schedule: Any, total_steps: int, who: str) -> npt.NDArray[np.float64]:
+    """Return β for every step of a run, shape (T,).
+
+    Args:
+        schedule: what its `build` returned.
+        total_steps: T.
+        who: the schedule and its plugin, for messages.
+
+    Raises:
+        PluginError: it is no schedule, or some β is negative or not finite.
+    """
+    if not isinstance(schedule, AnnealingSchedule):
+        raise PluginError(f"{who}: build must return an object with weight(step, total_steps)")
+    betas = np.fromiter((schedule.weight(step, total_steps) for step in range(total_steps)), np.float64, total_steps)
+    bad = np.flatnonzero(~(np.isfinite(betas) & (betas >= 0)))
+    if len(bad):
+        raise PluginError(f"{who}: weight({bad[0]}, {total_steps}) is {betas[bad[0]]}; expected is a finite number ≥ 0")
+    return betas
+
+
+def _described(model: Any) -> str:
+    """Return what a model is, and which methods it lacks."""
+    if isinstance(model, type):
+        return f"the class {model.__name__} itself"
+    if not isinstance(model, nn.Module):
+        return type(model).__name__
+    needed = ("encode", "decode", "prior", "variance_parameters")
+    missing = [name for name in needed if not callable(getattr(model, name, None))]
+    return f"{type(model).__name__}, which has no {' and no '.join(missing)}"
+
+
+def _require_gaussian(value: Any, what: str) -> DiagonalGaussian:
+    if not isinstance(value, DiagonalGaussian):
+        raise PluginError(f"{what} returns a {type(value).__name__}; expected is an elboverse.DiagonalGaussian")
+    if type(value) is not DiagonalGaussian:
+        raise PluginError(
+            f"{what} returns a {type(value).__name__}; expected is an elboverse.DiagonalGaussian itself, since the "
+            "engine uses mean and log_var alone and would ignore what a subclass changes"
+        )
+    for name, part in zip(value._fields, value, strict=True):
+        if not isinstance(part, Tensor):
+            raise PluginError(f"{what} has a {name} that is a {type(part).__name__}; expected is a torch.Tensor")
+    return value
+
+
+def _require_shape(value: Tensor, expected: tuple[int, ...], what: str) -> None:
+    if not isinstance(value, Tensor) or tuple(value.shape) != expected:
+        actual = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise PluginError(f"{what} has shape {actual}; expected is {expected}")
+
+
+def _require_broadcast(value: Tensor, target: tuple[int, ...], what: str) -> None:
+    fits: Iterable[bool] = (
+        own in {1, wanted} for own, wanted in zip(reversed(value.shape), reversed(target), strict=False)
+    )
+    if value.ndim > len(target) or not all(fits):
+        raise PluginError(f"{what} has shape {tuple(value.shape)}; expected is {target} or what broadcasts to it")
+    if math.prod(value.shape) == 0:
+        raise PluginError(f"{what} is empty")

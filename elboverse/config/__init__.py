@@ -1,0 +1,63 @@
+"""The typed config tree, raw TOML and overrides, sweeps, and strict structuring."""
+
+from __future__ import annotations
+
+from elboverse.config.structuring import (
+    Faults,
+    build_converter,
+    in_range,
+    one_of,
+    structure,
+    structure_selection,
+    unstructure,
+)
+from elboverse.config.tree import (
+    DEFAULT,
+    EXPECTED_SUFFIX,
+    SWEEP,
+    ExperimentConfig,
+    TrainingConfig,
+    advising,
+    apply_override,
+    apply_sweep,
+    apply_sweeps,
+    config_folder,
+    find_config,
+    flattened,
+    from_table,
+    load,
+    named_configs,
+    read_table,
+    replace_value,
+    to_table,
+    to_toml,
+)
+
+__all__ = [
+    "DEFAULT",
+    "EXPECTED_SUFFIX",
+    "SWEEP",
+    "ExperimentConfig",
+    "Faults",
+    "TrainingConfig",
+    "advising",
+    "apply_override",
+    "apply_sweep",
+    "apply_sweeps",
+    "build_converter",
+    "config_folder",
+    "find_config",
+    "flattened",
+    "from_table",
+    "in_range",
+    "load",
+    "named_configs",
+    "one_of",
+    "read_table",
+    "replace_value",
+    "structure",
+    "structure_selection",
+    "to_table",
+    "to_toml",
+    "unstructure",
+]

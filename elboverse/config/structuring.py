@@ -1,0 +1,404 @@
+"""Strict structuring: raw tables to attrs classes, every fault collected and shown with its path.
+
+cattrs dispatches on the types; the hooks here replace what it does by default, which is to coerce (``3.7`` → ``3``,
+``"false"`` → true), to ignore unknown keys and to stop at the first failed validator.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Union
+
+import attrs
+import cattrs
+
+from elboverse.components.registry import Registry, Selection
+from elboverse.errors import ConfigError, ElboverseError, PluginError, nearest
+
+__all__ = [
+    "Faults",
+    "build_converter",
+    "in_range",
+    "one_of",
+    "structure",
+    "structure_selection",
+    "unstructure",
+]
+
+NAME_KEY = "name"
+
+
+class Faults(ValueError):  # noqa: N818 - it is many errors
+    """Faults found while structuring one value: pairs of a path inside it and what is wrong there."""
+
+    def __init__(self, faults: Iterable[tuple[tuple[str, ...], str]]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(message for _, message in self.faults))
+
+    @classmethod
+    def single(cls, message: str) -> Faults:
+        """Return one fault of the value itself."""
+        return cls([((), message)])
+
+    def below(self, key: str) -> list[tuple[tuple[str, ...], str]]:
+        """Return the faults with their paths put below `key`."""
+        return [((key, *path), message) for path, message in self.faults]
+
+
+def in_range(
+    *,
+    above: float | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    below: float | None = None,
+) -> Callable[[Any, Any, Any], None]:
+    """Return an attrs validator for a number or each number of a tuple; None passes.
+
+    Args:
+        above: exclusive lower bound.
+        minimum: inclusive lower bound.
+        maximum: inclusive upper bound.
+        below: exclusive upper bound.
+    """
+    bounds = [
+        f"{sign} {bound:g}"
+        for sign, bound in ((">", above), ("≥", minimum), ("≤", maximum), ("<", below))
+        if bound is not None
+    ]
+
+    def validate(_instance: Any, _attribute: Any, value: Any) -> None:
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is None or isinstance(number, str):
+                continue
+            if (
+                (above is not None and not number > above)
+                or (minimum is not None and not number >= minimum)
+                or (maximum is not None and not number <= maximum)
+                or (below is not None and not number < below)
+            ):
+                raise ValueError(f"{number!r} given, allowed is a number {' and '.join(bounds)}")
+
+    return validate
+
+
+def one_of(*allowed: str) -> Callable[[Any, Any, Any], None]:
+    """Return an attrs validator for one of some strings."""
+
+    def validate(_instance: Any, _attribute: Any, value: Any) -> None:
+        if value not in allowed:
+            raise ValueError(_not_one_of(value, allowed))
+
+    return validate
+
+
+def structure(converter: cattrs.Converter, raw: Any, cls: type[Any], where: str = "") -> Any:
+    """Return `raw` as an instance of `cls`.
+
+    Args:
+        converter: of `build_converter`.
+        raw: dicts, lists, str, int, float, bool, as TOML gives them.
+        cls: an attrs class.
+        where: a name for the whole, put before the path of every fault.
+
+    Raises:
+        ConfigError: with every fault as ``where.path: what was given, what is allowed``.
+    """
+    try:
+        return converter.structure(raw, cls)
+    except Faults as faults:
+        raise ConfigError(_located(faults, where)) from None
+
+
+def unstructure(value: Any) -> Any:
+    """Return options as plain dicts, lists and scalars, defaults filled in, None left out as TOML has none."""
+    if isinstance(value, Selection):
+        return {NAME_KEY: value.name, **unstructure(value.options)}
+    if attrs.has(type(value)):
+        fields = [field for field in attrs.fields(type(value)) if field.init]
+        items = {field.alias or field.name: getattr(value, field.name) for field in fields}
+        return {name: unstructure(item) for name, item in items.items() if item is not None}
+    if isinstance(value, Mapping):
+        return {str(key): unstructure(item) for key, item in value.items() if item is not None}
+    if isinstance(value, tuple | list):
+        return [unstructure(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def build_converter(registry: Registry) -> cattrs.Converter:
+    """Return a cattrs converter that structures strictly and resolves selected components with `registry`."""
+    converter = cattrs.Converter(detailed_validation=False, forbid_extra_keys=True)
+    # What is registered later comes first, so the first two take whatever the others leave.
+    converter.register_structure_hook_func(lambda _t: True, _no_such_type)
+    converter.register_structure_hook_func(lambda t: t is Any, lambda value, _t: value)
+    scalars: dict[type[Any], Callable[[Any], Any]] = {
+        int: _integer,
+        float: _number,
+        bool: _boolean,
+        str: _string,
+        Path: _path,
+    }
+    for scalar, read in scalars.items():
+        # By type, not by predicate: cattrs would find its own conversions of these first.
+        converter.register_structure_hook(scalar, _ignoring_type(read))
+    converter.register_structure_hook_func(lambda t: _origin(t) is Literal, _literal)
+    converter.register_structure_hook_func(
+        lambda t: _origin(t) in {Union, types.UnionType},
+        lambda value, union: _first_that_fits(converter, value, typing.get_args(union)),
+    )
+    converter.register_structure_hook_func(
+        lambda t: _origin(t) is tuple, lambda value, t: _sequence(converter, value, t)
+    )
+    converter.register_structure_hook_func(
+        lambda t: _origin(t) in {dict, Mapping}, lambda value, t: _mapping(converter, value, t)
+    )
+    converter.register_structure_hook_func(
+        lambda t: isinstance(t, type) and attrs.has(t),
+        lambda value, cls: _attrs_class(converter, registry, value, cls),
+    )
+    return converter
+
+
+def _ignoring_type(read: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda value, _t: read(value)
+
+
+def _located(faults: Faults, where: str) -> list[str]:
+    return [
+        f"{'.'.join(part for part in (where, *path) if part) or 'configuration'}: {message}"
+        for path, message in faults.faults
+    ]
+
+
+def _given(value: Any) -> str:
+    kind = {
+        bool: "a boolean",
+        int: "an integer",
+        float: "a number",
+        str: "a string",
+        list: "a list",
+        dict: "a table",
+    }
+    shown = repr(value)
+    if isinstance(value, bool):
+        shown = str(value).lower()
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+    return f"{shown} ({kind.get(type(value), type(value).__name__)}) given"
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Faults.single(f"{_given(value)}, allowed is an integer")
+    if not -(2**63) <= value < 2**63:
+        raise Faults.single(f"{_given(value)}, allowed is an integer of at most 64 bits")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Faults.single(f"{_given(value)}, allowed is a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise Faults.single(f"{_given(value)}, allowed is a finite number")
+    return number
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Faults.single(f"{_given(value)}, allowed is true or false")
+    return value
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Faults.single(f"{_given(value)}, allowed is a string")
+    return value
+
+
+def _path(value: Any) -> Path:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise Faults.single(f"{_given(value)}, allowed is a path")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise Faults.single(f"{_given(value)}, allowed is a path; there is no such user's home folder") from None
+
+
+def _no_such_type(_value: Any, t: Any) -> Any:
+    raise Faults.single(
+        f"an option of type {t} cannot be read from a config; its plugin may use int, float, bool, str, pathlib.Path, "
+        "Literal, tuple, dict, attrs classes and unions of these"
+    )
+
+
+def _not_one_of(value: Any, allowed: Iterable[Any]) -> str:
+    allowed = tuple(allowed)
+    hint = nearest(value, [str(item) for item in allowed]) if isinstance(value, str) else ""
+    return f"{value!r} given, allowed is {', '.join(map(repr, allowed))}{f' ({hint})' if hint else ''}"
+
+
+def _literal(value: Any, literal: Any) -> Any:
+    allowed = typing.get_args(literal)
+    if not any(value == item and type(value) is type(item) for item in allowed):
+        raise Faults.single(_not_one_of(value, allowed))
+    return value
+
+
+def _origin(t: Any) -> Any:
+    return typing.get_origin(t)
+
+
+def _first_that_fits(converter: cattrs.Converter, value: Any, alternatives: tuple[Any, ...]) -> Any:
+    if value is None and type(None) in alternatives:
+        return None
+    messages: list[str] = []
+    for alternative in alternatives:
+        if alternative is type(None):
+            continue
+        try:
+            return converter.structure(value, alternative)
+        except Faults as faults:
+            if len(alternatives) == 1 + (type(None) in alternatives):
+                raise
+            messages.extend(message for _, message in faults.faults)
+    given = messages[0].split(", allowed is ")[0]
+    allowed = " or ".join(message.split(", allowed is ")[-1] for message in messages)
+    raise Faults.single(f"{given}, allowed is {allowed}")
+
+
+def _sequence(converter: cattrs.Converter, value: Any, t: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise Faults.single(f"{_given(value)}, allowed is a list")
+    arguments = typing.get_args(t)
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        inner = [arguments[0]] * len(value)
+    elif len(arguments) == len(value):
+        inner = list(arguments)
+    else:
+        raise Faults.single(f"{len(value)} values given, allowed is a list of {len(arguments)}")
+    faults: list[tuple[tuple[str, ...], str]] = []
+    items = []
+    for index, (item, item_type) in enumerate(zip(value, inner, strict=True)):
+        try:
+            items.append(converter.structure(item, item_type))
+        except Faults as found:
+            faults.extend(found.below(str(index)))
+    if faults:
+        raise Faults(faults)
+    return tuple(items)
+
+
+def _mapping(converter: cattrs.Converter, value: Any, t: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise Faults.single(f"{_given(value)}, allowed is a table")
+    item_type = (typing.get_args(t) or (str, Any))[1]
+    faults: list[tuple[tuple[str, ...], str]] = []
+    items = {}
+    for key, item in value.items():
+        try:
+            items[str(key)] = converter.structure(item, item_type)
+        except Faults as found:
+            faults.extend(found.below(str(key)))
+    if faults:
+        raise Faults(faults)
+    return items
+
+
+def _attrs_class(converter: cattrs.Converter, registry: Registry, raw: Any, cls: type[Any]) -> Any:
+    if isinstance(raw, cls):
+        return raw
+    if not isinstance(raw, Mapping):
+        raise Faults.single(f"{_given(raw)}, allowed is a table")
+    try:
+        attrs.resolve_types(cls)
+    except NameError as error:
+        raise PluginError(f"{cls.__module__}.{cls.__qualname__}: {error}; import the types of its fields") from error
+    fields = {field.alias or field.name: field for field in attrs.fields(cls) if field.init}
+    faults: list[tuple[tuple[str, ...], str]] = []
+    for key in raw:
+        if key not in fields:
+            hint = nearest(str(key), fields)
+            known = f"known here: {', '.join(fields)}" if fields else "no keys are allowed here"
+            faults.append(((str(key),), f"unknown key{f' ({hint})' if hint else ''}; {known}"))
+    values: dict[str, Any] = {}
+    for key, field in fields.items():
+        try:
+            if "elboverse.kind" in field.metadata:
+                values[key] = _selected(converter, registry, raw, key, field)
+            elif key in raw:
+                values[key] = _validated(converter.structure(raw[key], field.type), field)
+            elif field.default is attrs.NOTHING:
+                faults.append(((key,), "missing, and it has no default"))
+        except Faults as found:
+            faults.extend(found.below(key))
+    if not faults:
+        try:
+            return cls(**values)
+        except (ValueError, TypeError) as error:  # a check across fields
+            raise error if isinstance(error, Faults) else Faults.single(str(error)) from None
+    raise Faults(faults)
+
+
+def _validated(value: Any, field: attrs.Attribute[Any]) -> Any:
+    if field.validator is not None:
+        try:
+            field.validator(None, field, value)
+        except AttributeError:
+            pass  # it looks at the other fields of its instance, and runs again when there is one
+        except (ValueError, TypeError) as error:
+            raise Faults.single(str(error.args[0] if error.args else error)) from None
+    return value
+
+
+def _selected(
+    converter: cattrs.Converter,
+    registry: Registry,
+    raw: Mapping[str, Any],
+    key: str,
+    field: attrs.Attribute[Any],
+) -> Selection | None:
+    kind, default = field.metadata["elboverse.kind"], field.metadata["elboverse.default"]
+    table = raw.get(key)
+    if table is None:
+        if default is None:
+            if type(None) in typing.get_args(field.type):
+                return None
+            raise Faults.single(f"missing; it selects a {kind} by name")
+        table = {NAME_KEY: default}
+    if isinstance(table, Mapping) and NAME_KEY not in table and default is not None:
+        table = {NAME_KEY: default, **table}
+    return structure_selection(converter, registry, kind, table)
+
+
+def structure_selection(converter: cattrs.Converter, registry: Registry, kind: str, table: Any) -> Selection:
+    """Return the component that `table` names, with the rest of the table as its structured options.
+
+    Raises:
+        Faults: the table has no name or an unknown one, or its options are wrong.
+    """
+    if isinstance(table, Selection):
+        return table
+    if isinstance(table, str):
+        table = {NAME_KEY: table}
+    if not isinstance(table, Mapping):
+        raise Faults.single(f"{_given(table)}, allowed is a table with a name")
+    name = table.get(NAME_KEY)
+    if not isinstance(name, str):
+        known = ", ".join(registry.names(kind))
+        raise Faults([((NAME_KEY,), f"{'missing' if name is None else _given(name)}; known: {known}")])
+    try:
+        registered = registry.find(kind, name)
+    except ElboverseError as error:
+        raise Faults([((NAME_KEY,), str(error))]) from None
+    options = {key: value for key, value in table.items() if key != NAME_KEY}
+    return Selection(registered, converter.structure(options, registered.config_class()))

@@ -1,0 +1,45 @@
+"""From raw points to `Data`: checks, seeded split, scaling, fingerprint, and the user's cache folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from elboverse.faces import found_in
+
+if TYPE_CHECKING:
+    from elboverse.data.cache import PREPARED, cache_folder, prepared_folder, replacing, unwritable
+    from elboverse.data.preparing import fingerprint, fit_scaling, prepare, require_finite, split
+
+__all__ = [
+    "PREPARED",
+    "cache_folder",
+    "fingerprint",
+    "fit_scaling",
+    "prepare",
+    "prepared_folder",
+    "replacing",
+    "require_finite",
+    "split",
+    "unwritable",
+]
+
+_HOMES = {
+    "PREPARED": "elboverse.data.cache",
+    "cache_folder": "elboverse.data.cache",
+    "fingerprint": "elboverse.data.preparing",
+    "fit_scaling": "elboverse.data.preparing",
+    "prepare": "elboverse.data.preparing",
+    "prepared_folder": "elboverse.data.cache",
+    "replacing": "elboverse.data.cache",
+    "require_finite": "elboverse.data.preparing",
+    "split": "elboverse.data.preparing",
+    "unwritable": "elboverse.data.cache",
+}
+
+
+def __getattr__(name: str) -> Any:
+    return found_in(__name__, _HOMES, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,1 @@
+"""A run from config to file: assembly, its walk (start, resume, repeat), sweeps, sinks, environment, interrupts."""

@@ -1,0 +1,444 @@
+"""The composition root: a config and the components that it names become data, models, a step and a loop."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, cast
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from elboverse.components import conformance
+from elboverse.components.behaviour import require_behaviour, require_equal_builds
+from elboverse.components.registry import Selection
+from elboverse.config import ExperimentConfig, TrainingConfig, to_table
+from elboverse.contracts import Constrainable, Data, Model, Penalty, Projection, SamplingFree, Stream, is_image
+from elboverse.errors import ConfigError, ReplicasDifferError
+from elboverse.running import environment
+from elboverse.seeding import derived_seed
+from elboverse.training.batches import Batches
+from elboverse.training.drawing import build_drawing_step
+from elboverse.training.evaluation import MOST_TRAINING_POINTS, Evaluator, first_points
+from elboverse.training.frames import Camera, moments
+from elboverse.training.full_batch import FullBatch
+from elboverse.training.grouped import build_step, measure_grouping, measure_threads
+from elboverse.training.intake import Intake
+from elboverse.training.loop import Loop, Observer, Plan, Source
+from elboverse.training.noise import Noise, chunk_length
+from elboverse.training.pictures import COUNT, Painter
+from elboverse.training.step import StepSettings
+from elboverse.training.stopping import UntilStationary
+from elboverse.training.streaming import StreamedBatches, Timetable
+
+__all__ = ["Experiment", "build_experiment", "describe_components", "selections"]
+
+MOST_STEPS: Final = 100_000_000
+"""The weight β of each step is worked out beforehand, and a row of each is kept in memory."""
+
+BUILT_TWICE: Final = 5_000_000
+"""Models of at most so many parameters are built once more, to see that they come out equal."""
+
+FEWEST_SAMPLES: Final = 1 << 14
+"""Points times samples that a full-batch objective has at least, where it is sampled."""
+
+ROWS_AT_ONCE: Final = 8192
+"""How many latents, points times samples, go through the decoder together; more leave the processor's cache."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Experiment:
+    """A run, built and ready to go.
+
+    Args:
+        config: the resolved config.
+        data: of the first replica.
+        loop: trains and yields records.
+        objective: returns the full-batch objective of a replica; None for a stream, which has none.
+        latent_dim: H.
+        documents: what the run file keeps beside the numbers.
+        device: where it trains.
+    """
+
+    config: ExperimentConfig
+    data: Data
+    loop: Loop | UntilStationary
+    objective: Callable[[int], FullBatch] | None
+    latent_dim: int
+    documents: Mapping[str, Any]
+    device: torch.device
+
+
+def build_experiment(
+    config: ExperimentConfig,
+    annealing_steps: int | None = None,
+    replica_group: int | None = None,
+    threads: int | None = None,
+) -> Experiment:
+    """Return the run that a config describes, built but not started.
+
+    Args:
+        config: the resolved config.
+        annealing_steps: length that the annealing schedule is laid out for; beyond it β keeps its last value. The
+            length of the run by default; a run that is extended keeps its first one.
+        replica_group: how many replicas share a vectorised step, where an earlier part of the run has found that out.
+        threads: how many threads the run computes with, where an earlier part of it has found that out. The number is
+            set for the process; see `threads.restored_threads`.
+
+    Raises:
+        ConfigError: the config does not fit the data, the model or this machine.
+        DataError: the data cannot be used.
+        PluginError: a component breaks its contract.
+    """
+    training = config.training
+    device = environment.resolve_device(training.device)
+    dtype = {"float32": torch.float32, "float64": torch.float64}[training.dtype]
+    seeds = tuple(range(config.seed, config.seed + training.replicas))
+
+    parts = _load(config.dataset, seeds)
+    data = parts[0]
+    intake = Intake.of(data, device, dtype)
+
+    modules = [_build_model(config.model, data.shape, seed).to(device=device, dtype=dtype) for seed in seeds]
+    latent_dim = conformance.require_model(modules[0], intake(data.train[:2]), _who(config.model))
+    draws = require_behaviour(
+        modules[0], intake(data.train[:2]), latent_dim, _who(config.model), samples=training.samples
+    )
+    if sum(value.numel() for value in modules[0].parameters()) <= BUILT_TWICE:
+        again = _build_model(config.model, data.shape, seeds[0]).to(device=device, dtype=dtype)
+        require_equal_builds(modules[0], again, _who(config.model))
+    models = cast(list[Model], modules)  # as has been checked just now
+    constraint: Projection | Penalty | None = None
+    if config.constraint is not None:
+        constraint = conformance.require_constraint(config.constraint.build(), modules[0], _who(config.constraint))
+        _warn_of_fixed_prior(constraint, models[0], config)
+
+    sample_shape: tuple[int, ...] | None = (training.samples,) if training.samples > 1 else ()
+    if isinstance(models[0], SamplingFree):
+        sample_shape = None
+    batch_size = training.batch_size
+    item_size = torch.empty((), dtype=dtype).element_size()
+    noise = Noise(
+        None if sample_shape is None else (*sample_shape, batch_size, latent_dim),
+        seeds,
+        chunk_length(training.samples, batch_size, latent_dim, item_size),
+        dtype,
+        device,
+    )
+    source = _source(parts, seeds, batch_size, noise, intake)
+    batches = source.batches
+    until_stationary = training.until == "stationary"
+    if until_stationary and data.stream is not None:
+        raise ConfigError(
+            'training.until: got "stationary"; expected "epochs", since a stream has no end to be stationary over'
+        )
+    epochs = max(training.epochs, training.max_epochs or 0) if until_stationary else training.epochs
+    total_steps = epochs * batches.steps_per_epoch
+    if total_steps > MOST_STEPS:
+        raise ConfigError(
+            f"training.epochs: {training.epochs:,} given, which are {total_steps:,} steps; "
+            f"allowed are at most {MOST_STEPS:,} steps, so give fewer epochs or a larger batch_size"
+        )
+    template = copy.deepcopy(modules[0])  # before a step takes its parameters over
+    settings = _step_settings(constraint, training)
+    given = threads if training.threads == "auto" else training.threads
+    most = torch.get_num_threads() if device.type == "cpu" else 1
+    torch.set_num_threads(given or 1)
+    replica_group = 1 if draws else _replica_group(models, settings, batches, config, replica_group)
+    if given is None and most > 1:
+        x, step_noise = _one_batch(batches, len(models))
+        torch.set_num_threads(measure_threads(models[:replica_group], settings, x, step_noise, most))
+    laid_out = training.epochs * batches.steps_per_epoch
+    annealing_steps = laid_out if annealing_steps is None else min(annealing_steps, total_steps)
+    betas = conformance.require_betas(config.annealing.build(), annealing_steps, _who(config.annealing))
+    epochs_between = min(training.evaluate_every, training.epochs)  # where it is longer than the run, that is never
+    plan = Plan(
+        total_steps=total_steps,
+        steps_per_epoch=batches.steps_per_epoch,
+        evaluate_every=max(1, round(epochs_between * batches.steps_per_epoch)),
+        record_every=training.record_every,
+        turns=source.turns,
+        frames=moments(total_steps, training.snapshots) if training.snapshots else (),
+        betas=np.pad(betas, (0, max(0, total_steps - annealing_steps)), mode="edge")[:total_steps],
+    )
+    on_train = Evaluator("train", source.train, seeds, sample_shape, latent_dim, intake)
+    observers: list[Observer] = [on_train]
+    if len(data.held_out):
+        observers.append(Evaluator("held_out", source.held_out, seeds, sample_shape, latent_dim, intake))
+        if is_image(data.shape):
+            painted = intake(data.held_out[:COUNT])
+            observers.append(Painter(painted, data.shape, data.scaling, latent_dim, config.seed))
+    names = models[0].variance_parameters()
+    loop = Loop(
+        plan,
+        build_drawing_step(models, settings, seeds) if draws else build_step(models, settings, replica_group),
+        batches,
+        observers,
+        (on_train, names) if training.variances == "optimal" and names.closed_form else None,
+        Camera(training.snapshots, parts, seeds, latent_dim, intake) if training.snapshots else None,
+        dimension=data.dimension,
+        dtype=dtype,
+        device=device,
+    )
+    wide = Intake.of(data, device, torch.float64)
+    beta = float(plan.betas[-1]) if len(plan.betas) else 1.0
+
+    def objective(replica: int) -> FullBatch:
+        points = parts[replica].train
+        samples = max(training.samples, -(-FEWEST_SAMPLES // len(points)))
+        return FullBatch(copy.deepcopy(template), points, wide, seeds[replica], samples, beta, constraint)
+
+    walked: Loop | UntilStationary = loop
+    if until_stationary:
+        walked = UntilStationary(
+            loop,
+            objective,
+            tolerance=training.tolerance,
+            polish_steps=training.polish_steps,
+            dtype=training.dtype,
+        )
+    return Experiment(
+        config=config,
+        data=data,
+        loop=walked,
+        objective=None if data.stream is not None else objective,
+        latent_dim=latent_dim,
+        documents={
+            **_documents(config, data, device, annealing_steps, replica_group),
+            "model": _describe_model(cast(Model, template)),
+        },
+        device=device,
+    )
+
+
+def _build_model(selection: Selection, shape: tuple[int, ...], seed: int) -> nn.Module:
+    """Return a model whose initial weights depend on the seed alone; torch's own random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "weights"))
+        return conformance.require_module(selection.build(shape), _who(selection))
+
+
+def _warn_of_fixed_prior(constraint: Projection | Penalty, model: Model, config: ExperimentConfig) -> None:
+    """Warn where a constraint fixes the scale of a weight, whatever it was, and no prior variance makes up for it."""
+    if not isinstance(constraint, Projection) or model.variance_parameters().prior is not None:
+        return
+    weight = model.get_parameter(cast(Constrainable, model).constrained_weight()).detach()
+    if config.constraint is not None and torch.allclose(constraint.project(2 * weight), constraint.project(1 * weight)):
+        warnings.warn(
+            f"constraint {config.constraint.name!r} fixes the scale of the decoder's first weight, and model "
+            f"{config.model.name!r} has a fixed prior that cannot make up for it: the ELBO ends lower than without "
+            "it, and off the entropy sum. Leave it out, or take a model that learns its prior (vae-2).",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def default_samples_at_once(batch_size: int) -> int:
+    """Return how many of the K samples of each point go through the decoder together if a config does not say."""
+    return max(1, ROWS_AT_ONCE // batch_size)
+
+
+def _step_settings(constraint: Projection | Penalty | None, training: TrainingConfig) -> StepSettings:
+    return StepSettings(
+        constraint=constraint,
+        optimal=training.variances == "optimal",
+        learning_rate=training.learning_rate,
+        variance_learning_rate=training.variance_learning_rate,
+        samples_at_once=training.samples_at_once or default_samples_at_once(training.batch_size),
+        compile_mode=None if training.compile == "off" else training.compile,
+    )
+
+
+def _replica_group(
+    models: list[Model], settings: StepSettings, batches: Source, config: ExperimentConfig, carried: int | None
+) -> int:
+    """Return how many replicas go through one vectorised step: as configured, as before, or as measured now."""
+    given = config.training.replica_group or carried
+    if len(models) == 1 or given is not None:
+        return min(len(models), given or 1)
+    found = measure_grouping(models, settings, *_one_batch(batches, len(models)))
+    if found.obstacle:
+        warnings.warn(
+            f"{_who(config.model)} cannot be trained as replicas in one vectorised step ({found.obstacle}), "
+            "so they are trained one after the other.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return found.size
+
+
+def _one_batch(batches: Source, replicas: int) -> tuple[Tensor, Tensor | None]:
+    """Return the first batch, of the first replica, and its noise."""
+    chunk = batches.draw(0, 1)
+    x, noise = next(chunk.x), None if chunk.noise is None else chunk.noise[0]
+    return (x, noise) if replicas == 1 else (x[0], None if noise is None else noise[0])
+
+
+def _load(selection: Selection, seeds: Sequence[int]) -> list[Data]:
+    """Return each replica's data; those that are equal are kept once.
+
+    Raises:
+        ReplicasDifferError: replicas have different numbers of points, scalings of bytes, or regimes.
+    """
+    who = _who(selection)
+    first = conformance.require_data(selection.build(seeds[0]), who)
+    parts = [first]
+    for seed in seeds[1:]:
+        data = conformance.require_data(selection.build(seed), who)
+        if data.train.shape != first.train.shape or data.held_out.shape != first.held_out.shape:
+            raise ReplicasDifferError(
+                f"{who}: {len(data.train)} and {len(data.held_out)} points with seed {seed}, "
+                f"{len(first.train)} and {len(first.held_out)} with seed {seeds[0]}; replicas need as many each"
+            )
+        if data.train.dtype == torch.uint8 and not _same_scaling(data, first):
+            raise ReplicasDifferError(
+                f"{who}: bytes are scaled in another way with seed {seed} than with seed {seeds[0]}; "
+                "replicas need one scaling, so train them as runs of their own"
+            )
+        if _regime_starts(data) != _regime_starts(first):
+            raise ReplicasDifferError(
+                f"{who}: the regimes of its stream begin elsewhere with seed {seed} than with seed {seeds[0]}; "
+                "replicas need the same, so train them as runs of their own"
+            )
+        parts.append(first if data.fingerprint == first.fingerprint and data.stream is None else data)
+    return parts
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class _Source:
+    """Where points come from.
+
+    Args:
+        batches: of the steps.
+        train: what an evaluation on training points looks at; see `Evaluator`.
+        held_out: what one on held-out points looks at.
+        turns: see `Plan`.
+    """
+
+    batches: Batches | StreamedBatches
+    train: Tensor | Callable[[int], Tensor]
+    held_out: Tensor | Callable[[int], Tensor]
+    turns: tuple[int, ...] = ()
+
+
+def _source(parts: Sequence[Data], seeds: Sequence[int], batch_size: int, noise: Noise, intake: Intake) -> _Source:
+    streams = [data.stream for data in parts if data.stream is not None]
+    if streams:
+        timetable = Timetable(streams[0], batch_size)
+        streamed = StreamedBatches(streams, timetable, batch_size, noise, intake)
+        return _Source(
+            batches=streamed,
+            train=lambda done: streamed.latest(done, MOST_TRAINING_POINTS),
+            held_out=streamed.held_out,
+            turns=timetable.turns(),
+        )
+    train, held_out = (_placed([getattr(data, name) for data in parts], intake) for name in ("train", "held_out"))
+    return _Source(
+        batches=Batches(train, seeds, batch_size, noise, intake),
+        train=first_points(train, MOST_TRAINING_POINTS),
+        held_out=held_out,
+    )
+
+
+def _placed(points: Sequence[Tensor], intake: Intake) -> Tensor:
+    """Return the points of all replicas, (N, D) where all have the same, else (R, N, D); bytes stay where they are."""
+    shared = all(part is points[0] for part in points)
+    kept = [
+        tensor.to(device=intake.device, dtype=intake.dtype) if tensor.is_floating_point() else tensor
+        for tensor in (points[:1] if shared else points)
+    ]
+    return kept[0].contiguous() if shared else torch.stack(kept)
+
+
+def _same_scaling(data: Data, other: Data) -> bool:
+    pairs = ((data.scaling.offset, other.scaling.offset), (data.scaling.scale, other.scaling.scale))
+    return all(torch.equal(one, two) for one, two in pairs)
+
+
+def _regime_starts(data: Data) -> tuple[int, ...] | None:
+    stream = data.stream
+    return None if stream is None else (*(regime.first_point for regime in stream.regimes), stream.points_per_pass)
+
+
+def _who(selection: Selection) -> str:
+    return f"{selection.registered.kind} {selection.name!r} of plugin {selection.registered.plugin}"
+
+
+def _documents(
+    config: ExperimentConfig, data: Data, device: torch.device, annealing_steps: int, replica_group: int
+) -> dict[str, Any]:
+    return {
+        "config": to_table(config),
+        "schedule": {"annealing_steps": annealing_steps},
+        "engine": {"replica_group": replica_group, "threads": torch.get_num_threads()},
+        "environment": environment.describe(device),
+        "components": describe_components(config),
+        "data": {
+            "train_points": len(data.train) if data.stream is None else data.stream.points_per_pass,
+            "held_out_points": len(data.held_out),
+            "dimension": data.dimension,
+            "shape": list(data.shape),
+            "names": list(data.names),
+            "unit": data.unit,
+            "fingerprint": data.fingerprint,
+            "scaling": {
+                "kind": data.scaling.kind,
+                "offset": data.scaling.offset.tolist(),
+                "scale": data.scaling.scale.tolist(),
+            },
+            "train_log_likelihood": data.train_log_likelihood,
+            "held_out_log_likelihood": data.held_out_log_likelihood,
+            **({} if data.stream is None else {"stream": _describe_stream(data.stream)}),
+        },
+    }
+
+
+def _describe_stream(stream: Stream) -> dict[str, Any]:
+    """Return a pass of a stream as a document of the run file keeps it."""
+    return {
+        "points_per_pass": stream.points_per_pass,
+        "regimes": [attrs.asdict(regime, value_serializer=_plain) for regime in stream.regimes],
+    }
+
+
+def _plain(_instance: Any, _attribute: Any, value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _describe_model(model: Model) -> dict[str, bool]:
+    """Return which of a model's variances training changes."""
+    prior = model.prior()
+    model.eval()  # nothing is to be learned from latents that are no data
+    decoder = model.decode(prior.mean.new_zeros(1, len(prior.mean)))
+    model.train()
+    return {
+        "learns_decoder_variance": decoder.log_var.requires_grad,
+        "learns_prior_variance": prior.log_var.requires_grad,
+    }
+
+
+def describe_components(config: ExperimentConfig) -> list[dict[str, str]]:
+    """Return kind, name, plugin, distribution and version of every component that a config selects."""
+    return [
+        {
+            "kind": selection.registered.kind,
+            "name": selection.name,
+            "plugin": selection.registered.plugin.name,
+            "distribution": selection.registered.plugin.distribution,
+            "version": selection.registered.plugin.version,
+        }
+        for selection in selections(config)
+    ]
+
+
+def selections(options: Any) -> list[Selection]:
+    """Return every component that a config selects, those that a component selects included."""
+    found: list[Selection] = []
+    for field in attrs.fields(type(options)):
+        value = getattr(options, field.name)
+        if isinstance(value, Selection):
+            found += [value, *selections(value.options)]
+    return found
