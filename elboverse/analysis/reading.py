@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from elboverse.config.structuring import in_range
 from elboverse.errors import AnalysisError
 from elboverse.runfile import Run
+from elboverse.theory.certificate import Certificate, certificates, told
 
 __all__ = ["Array", "Reading", "ReplicaOptions", "at", "differ", "labels_of", "listed", "plural"]
 
@@ -117,6 +119,16 @@ class Reading:
                 f"{self.run.path}: no training step is recorded (status: {self.run.status}), "
                 f"and {analysis} is drawn from recorded steps; let the run train longer"
             )
+
+    def certificates(self) -> list[Certificate]:
+        """Return the certificates of the replicas read; none where the run keeps none of its checkpoint."""
+        found = certificates(self.run.documents, self.run.checkpoint_step)
+        return [found[replica] for replica in self.replicas] if len(found) == self.run.replicas else []
+
+    def verdict(self) -> list[str]:
+        """Return whether training has ended at a stationary point and what to do next, in sentences; or none."""
+        found = self.certificates()
+        return told(found, shlex.quote(str(self.run.path))) if found else []
 
     def caveats(self) -> list[str]:
         """Return a note if the run is not finished."""

@@ -56,7 +56,7 @@ MOST_SAMPLES = 100_000
 MOST_REPLICAS = 10_000
 MOST_SNAPSHOTS = 10_000
 MOST_THREADS = 1024
-"""Far beyond any experiment: a number above was a slip, and would take all memory before anything could be said."""
+"""Far beyond any experiment: a number above was a slip, and would take all memory."""
 
 
 def _is_count_or_auto(_instance: Any, _attribute: Any, value: int | str) -> None:
@@ -70,28 +70,22 @@ class TrainingConfig:
 
     Args:
         epochs: passes over the training points.
-        batch_size: B, points per step. Every batch is full: the points left over at the end of an epoch are
-            skipped, other ones in each epoch.
+        batch_size: B, points per step; those left over at the end of an epoch are skipped, other ones in each.
         learning_rate: Adam's, for all parameters but the variances.
         variance_learning_rate: Adam's, for the variance parameters.
         variances: ``"learned"`` by gradient, or ``"optimal"``: set to their closed form in each step.
         samples: K, Monte-Carlo samples per point; ignored by a model whose ELBO needs none.
-        samples_at_once: how many of the K samples go through the decoder together, which bounds the memory that a step
-            needs; by default as many as fit the processor's cache.
+        samples_at_once: how many of the K samples go through the decoder together; by default as many as fit the cache.
         replicas: R, copies trained side by side with seeds s … s+R−1.
         replica_group: how many replicas share one vectorised step; by default measured before the first step.
-        evaluate_every: epochs between two evaluations, rounded to whole steps; 0.1 is ten evaluations an epoch. There
-            is one before the first and one after the last step, and, on a stream, one where a regime ends.
-        until: ``"epochs"``, or ``"stationary"``: until the training certificate holds. Learning rates are then lowered
-            where training stalls, and at the end full-batch L-BFGS polishes, a recorded step per iteration.
-        max_epochs: epochs that training may take at most with ``until = "stationary"``; by default as many as `epochs`.
+        evaluate_every: epochs between two evaluations, rounded to whole steps; there is one before and after all steps.
+        until: ``"epochs"``, or ``"stationary"``: until the training certificate holds (see `training.stopping`).
+        max_epochs: epochs that ``until = "stationary"`` may take at most; by default as many as `epochs`.
         tolerance: the relative mismatch of a variance that counts as stationary.
         polish_steps: iterations of the polish at most.
         record_every: steps between two recorded rows.
-        snapshots: frames of an animation that are recorded, for `elboverse analyze animate`: before the first step,
-            after the last, and between them, the closer together the earlier.
-        snapshot_every_seconds: time between two saved snapshots at least; it is longer where saving would take more
-            than about 2 % of the run's time.
+        snapshots: frames of an animation that are recorded, for `elboverse analyze animate`.
+        snapshot_every_seconds: time between two saves at least; longer where they would take over 2 % of the time.
         compile: ``"off"``, or the mode in which `torch.compile` compiles encoder and decoder: ``"default"``, or
             ``"reduce-overhead"``, which replays CUDA graphs. On two processor cores it was slower than ``"off"``.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …

@@ -24,7 +24,7 @@ from elboverse.training.batches import Batches
 from elboverse.training.drawing import build_drawing_step
 from elboverse.training.evaluation import MOST_TRAINING_POINTS, Evaluator, first_points
 from elboverse.training.frames import Camera, moments
-from elboverse.training.full_batch import FullBatch
+from elboverse.training.full_batch import FullBatch, objectives
 from elboverse.training.grouped import build_step, measure_grouping, measure_threads
 from elboverse.training.intake import Intake
 from elboverse.training.loop import Loop, Observer, Plan, Source
@@ -41,9 +41,6 @@ MOST_STEPS: Final = 100_000_000
 
 BUILT_TWICE: Final = 5_000_000
 """Models of at most so many parameters are built once more, to see that they come out equal."""
-
-FEWEST_SAMPLES: Final = 1 << 14
-"""Points times samples that a full-batch objective has at least, where it is sampled."""
 
 ROWS_AT_ONCE: Final = 8192
 """How many latents, points times samples, go through the decoder together; more leave the processor's cache."""
@@ -186,20 +183,8 @@ def build_experiment(
     wide = Intake.of(data, device, torch.float64)
     beta = float(plan.betas[-1]) if len(plan.betas) else 1.0
 
-    def objective(replica: int) -> FullBatch:
-        points = parts[replica].train
-        samples = max(training.samples, -(-FEWEST_SAMPLES // len(points)))
-        return FullBatch(copy.deepcopy(template), points, wide, seeds[replica], samples, beta, constraint)
-
-    walked: Loop | UntilStationary = loop
-    if until_stationary:
-        walked = UntilStationary(
-            loop,
-            objective,
-            tolerance=training.tolerance,
-            polish_steps=training.polish_steps,
-            dtype=training.dtype,
-        )
+    objective = objectives(template, [part.train for part in parts], wide, seeds, training.samples, beta, constraint)
+    walked = UntilStationary(loop, objective, training) if until_stationary else loop
     return Experiment(
         config=config,
         data=data,

@@ -45,6 +45,12 @@ Verdict = Literal["stationary", "undecided", "not stationary", "not judged"]
 TOLERANCE: Final = 0.02
 """The relative mismatch of a variance that still counts as stationary, if not told otherwise."""
 
+SMALLEST_MISMATCH: Final = 1e-5
+"""A relative mismatch below this is not worth a number."""
+
+LEAST_GAIN: Final = 1e-3
+"""Nats below which what a collapsed latent gains at first is not worth a number."""
+
 UNEXPLAINED: Final = 0.1
 """Share of the variance below which decoder means are called the same for all points."""
 
@@ -224,10 +230,15 @@ class Certificate:
         if self.saddle:
             which = ", ".join(str(latent) for latent in sorted(self.saddle))
             gain = max(self.saddle.values())
+            which = f"latent{'s' if len(self.saddle) > 1 else ''} {which} collapsed"
+            if gain < LEAST_GAIN:
+                return (
+                    f"Not a maximum: a collapsed saddle; {which} at a decoder variance that explains everything, where "
+                    "the gradient says nothing about models with active latents."
+                )
             return (
-                f"Not stationary: a collapsed saddle; latent{'s' if len(self.saddle) > 1 else ''} {which} collapsed "
-                f"although the reconstruction errors leave a direction along which the ELBO rises (at first by "
-                f"{gain:.2g} nats)."
+                f"Not a maximum: a collapsed saddle; {which} although the reconstruction errors leave a direction "
+                f"along which the ELBO rises (by {gain:.2g} nats to first approximation)."
             )
         verdict = worst([residual.verdict(self.tolerance) for residual in self.residuals])
         if verdict == "not judged":
@@ -250,11 +261,11 @@ class Certificate:
         still = ""
         if self.gain is not None:
             still = f", and full-batch steps gain no more than {max(self.gain, self.gain_tolerance / 100):.1g} nats"
+        most = f"at most {100 * abs(one.mismatch):.2g} %, {one.cost:.1g} nats"
+        if abs(one.mismatch) < SMALLEST_MISMATCH:
+            most = f"to better than {100 * SMALLEST_MISMATCH:g} %"
         of = f"all {self.points:,} training points"
-        return (
-            f"Stationary: over {of} every variance fits within {tolerance} (at most {100 * abs(one.mismatch):.2g} %, "
-            f"{one.cost:.1g} nats){still}."
-        )
+        return f"Stationary: over {of} every variance fits within {tolerance} ({most}){still}."
 
     def table(self) -> dict[str, Any]:
         """Return it as JSON values; `from_table` reads it back."""
@@ -324,8 +335,9 @@ def told(found: Sequence[Certificate], path: str) -> list[str]:
         )
     if first.saddle:
         sentences.append(
-            f"Next: learn the variances and begin the dead latents anew, `elboverse train --like {path} --set "
-            "training.variances=learned --until stationary`."
+            "Next: learn the variances, from small ones on, so that the latents can begin, `elboverse train --like "
+            f"{path} --set training.variances=learned`; or begin the dead latents anew, `elboverse train --resume "
+            f"{path} --until stationary`."
         )
     elif first.verdict == "not stationary":
         sentences.append(f"Next: train longer, `elboverse train --resume {path} --until stationary`.")

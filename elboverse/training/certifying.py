@@ -29,6 +29,9 @@ TRIED_VALUES: Final = 4_000_000
 ACTIVE_KL: Final = 0.05
 """KL divergence in nats from which on a latent is in use."""
 
+NEARLY: Final = 0.02
+"""How far below σ² the largest eigenvalue may seem to be where σ² is learned and everything is collapsed."""
+
 _MARGIN: Final = 1e-3
 
 
@@ -130,10 +133,14 @@ def saddles(
     """
     largest = float(np.linalg.eigvalsh(objective.covariance(theta))[-1])
     variance = float(np.exp(decoder_log_var))
+    if (kl < ACTIVE_KL).all() and largest >= variance * (1 - NEARLY):
+        # Everything is collapsed at a matched variance: λ is at σ² or above it, the mean of all eigenvalues.
+        return {h: escape_gain(largest, variance) for h in range(len(kl))}
     if largest <= variance * (1 + _MARGIN):
         return {}
     reachable = 0.5 * np.log(largest / variance)
-    return {int(h): escape_gain(largest, variance) for h in np.flatnonzero((kl < 0.5 * reachable) & (kl < 0.05))}
+    collapsed = (kl < 0.5 * reachable) & (kl < ACTIVE_KL)
+    return {int(h): escape_gain(largest, variance) for h in np.flatnonzero(collapsed)}
 
 
 def _tried(objective: FullBatch, theta: Tensor) -> float:

@@ -7,7 +7,8 @@ objective (common random numbers), another one is an independent look at it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 import attrs
@@ -23,13 +24,16 @@ from elboverse.theory.elbo import Terms, closed_form, moments, point_terms, term
 from elboverse.theory.identities import LOG_VAR_FLOOR
 from elboverse.training.intake import Intake
 
-__all__ = ["Averages", "FullBatch"]
+__all__ = ["Averages", "FullBatch", "objectives"]
 
 _VALUES_AT_ONCE: Final = 1 << 21
 """How many values, points times samples times dimensions, go through the decoder together."""
 
 MOST_PRECONDITIONED: Final = 1500
 """How many parameters a model may have for its Hessian to be worked out."""
+
+FEWEST_SAMPLES: Final = 1 << 14
+"""Points times samples that a full-batch objective has at least, where it is sampled."""
 
 RESTARTED_LOG_VAR: Final = -3.0
 """ln τ² of a latent that is begun anew."""
@@ -187,13 +191,9 @@ class FullBatch:
         return cast(Tensor, axes * sizes_of.clamp_min(1e-9 * float(sizes_of.max())).rsqrt())
 
     def residual_draws(self, theta: Tensor, *label: str | int) -> npt.NDArray[np.float64]:
-        """Return, over one set of samples, [Σ, Σ of squares within points] of R_dec, R_h and the ELBO.
+        """Return the means of R_dec, R_h and the ELBO, and their Monte-Carlo variances, shape (2, 2 + H).
 
-        Each point gets two independent sets of samples, so that half their squared difference estimates the variance
-        of the Monte-Carlo error of one point, whatever the spread between points.
-
-        Returns:
-            mean and Monte-Carlo variance of that mean, shape (2, 2 + H).
+        Each point gets two independent sets of samples; half their squared difference estimates the variance.
         """
         self._place(theta)
         total = np.zeros(2 + self.latent_dim)
@@ -370,6 +370,35 @@ class FullBatch:
         for total, gradient in zip(gradients, found, strict=True):
             if gradient is not None:
                 total.add_(gradient)
+
+
+def objectives(
+    template: nn.Module,
+    points: Sequence[Tensor],
+    intake: Intake,
+    seeds: Sequence[int],
+    samples: int,
+    beta: float,
+    constraint: Projection | Penalty | None,
+) -> Callable[[int], FullBatch]:
+    """Return what gives the full-batch objective of a replica, by its number.
+
+    Args:
+        template: a model that is copied.
+        points: of each replica.
+        intake: as of `FullBatch`.
+        seeds: of each replica.
+        samples: per point, or more where there are few points.
+        beta: as of `FullBatch`.
+        constraint: as of `FullBatch`.
+    """
+
+    def objective(replica: int) -> FullBatch:
+        own = points[replica]
+        enough = max(samples, -(-FEWEST_SAMPLES // len(own)))
+        return FullBatch(copy.deepcopy(template), own, intake, seeds[replica], enough, beta, constraint)
+
+    return objective
 
 
 class _Objective(nn.Module):

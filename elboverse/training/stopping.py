@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from elboverse.config import TrainingConfig
 from elboverse.contracts.records import Evaluation, Record, Rows
 from elboverse.theory import identities
 from elboverse.theory.certificate import Certificate
@@ -55,26 +56,21 @@ class UntilStationary:
     Args:
         loop: the mini-batch loop; its plan allows as many steps as mini-batches may take.
         objective: returns the full-batch objective of a replica.
-        tolerance: δ₀, a relative mismatch.
-        polish_steps: how many iterations of the polish there are at most.
-        dtype: of recorded rows.
+        settings: tolerance, polish_steps and dtype are used.
     """
 
     def __init__(
         self,
         loop: Loop,
         objective: Callable[[int], FullBatch],
-        *,
-        tolerance: float,
-        polish_steps: int,
-        dtype: str,
+        settings: TrainingConfig,
     ) -> None:
         self._loop = loop
         self._objectives: dict[int, FullBatch] = {}
         self._objective = objective
-        self._tolerance = tolerance
-        self._polish_steps = polish_steps
-        self._dtype = dtype
+        self._tolerance = settings.tolerance
+        self._polish_steps = settings.polish_steps
+        self._dtype = settings.dtype
         self._most = loop.plan.total_steps
         replicas = loop.step.replicas
         self._phase = np.zeros(replicas, dtype=np.int64)

@@ -12,7 +12,7 @@ Sources: Damm et al., AISTATS 2023, for the encoder entropy; Burda et al., ICLR 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import numpy as np
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from elboverse.runfile import Run
 
 __all__ = ["CollapseOptions", "build"]
+
+UNCONVERGED: Final = 0.1
+"""Relative mismatch of a variance from which on criteria of collapse say nothing."""
 
 
 @attrs.frozen(kw_only=True)
@@ -117,13 +120,26 @@ def build(options: CollapseOptions, run: Run) -> Result:
         columns=columns,
         rows=rows,
         further=[agreement_table(criteria), sweep_table(criteria)],
-        notes=_notes(options, reading, final, by_threshold, by_drop),
+        notes=_verdict(reading) + _notes(options, reading, final, by_threshold, by_drop),
         data={
             **_data(options, reading, final, by_threshold, by_drop),
             "criteria": [criterion.table() for criterion in criteria],
         },
         draw=draw,
     )
+
+
+def _verdict(reading: Reading) -> list[str]:
+    """Return the verdict on convergence, and that the criteria mean nothing yet where there is none."""
+    found = reading.certificates()
+    if not found:
+        return []
+    notes = reading.verdict()
+    if any(one.verdict == "not stationary" and not one.saddle for one in found):
+        far = max(abs(one.largest.mismatch) for one in found)
+        if far > UNCONVERGED:
+            notes.insert(1, "Until it is, the criteria below mean nothing: they hold for a converged model.")
+    return notes
 
 
 def _state(collapsed: Any) -> str:

@@ -17,6 +17,7 @@ from elboverse.config.structuring import in_range
 from elboverse.contracts import Result, Table
 from elboverse.errors import AnalysisError
 from elboverse.theory import identities
+from elboverse.theory.certificate import worst
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,13 +126,14 @@ def build(options: CompareOptions, runs: tuple[Run, ...]) -> Result:
         title=f"{len(runs)} runs, in nats per point",
         columns=(
             *("run", "steps", "ELBO", "entropy sum", "gap"),
-            *("held-out ELBO", "± SE", "active", "of latents", "training (s)", "started"),
+            *("held-out ELBO", "± SE", "active", "of latents", "verdict", "training (s)", "started"),
         ),
         rows=[
             (
                 *(run.label, run.step, run.elbo, run.entropy_sum, run.gap),
                 *(run.held_out_elbo, run.held_out_standard_error),
                 *(None if run.active is None else f"{run.active:g}", run.reading.run.latent_dim),
+                _verdict(run),
                 *(None if run.seconds is None else f"{run.seconds:,.1f}", run.started),
             )
             for run in compared
@@ -145,6 +147,12 @@ def build(options: CompareOptions, runs: tuple[Run, ...]) -> Result:
         },
         draw=draw,
     )
+
+
+def _verdict(run: Compared) -> str | None:
+    """Return the worst verdict of a run's certificates; None if it keeps none."""
+    found = run.reading.certificates()
+    return worst([one.verdict for one in found]) if found else None
 
 
 def _compared(label: str, reading: Reading, threshold: float) -> Compared:
@@ -219,6 +227,7 @@ def _data(run: Compared) -> dict[str, Any]:
         "held_out_standard_error": run.held_out_standard_error,
         "latent_dim": run.reading.run.latent_dim,
         "active": run.active,
+        "verdict": _verdict(run),
         "replicas": len(run.reading.replicas),
         "training_seconds": run.seconds,
         "started": run.started,

@@ -20,7 +20,7 @@ from elboverse.analysis.reading import Array, Reading, ReplicaOptions, at, plura
 from elboverse.builtin.analyses.stationarity.gradient_norm import GradientNorm, gradient_norms, gradient_table
 from elboverse.components.registry import normalised
 from elboverse.config.structuring import in_range
-from elboverse.contracts import Result
+from elboverse.contracts import Result, Table
 from elboverse.errors import AnalysisError
 
 if TYPE_CHECKING:
@@ -169,8 +169,8 @@ def build(options: StationarityOptions, run: Run) -> Result:
             )
             for q, name in enumerate(residuals.names)
         ],
-        further=[gradient_table(gradient)] if gradient else [],
-        notes=_notes(options, reading, residuals, worst) + _gradient_notes(gradient),
+        further=[*_calibration(reading, options.tolerance), *([gradient_table(gradient)] if gradient else [])],
+        notes=reading.verdict() + _notes(options, reading, residuals, worst) + _gradient_notes(gradient),
         data={
             **_data(options, reading, residuals, worst),
             "gradient": [one.table() for one in gradient] if gradient else None,
@@ -205,7 +205,55 @@ def _read(reading: Reading, tolerance: float) -> Residuals:
         errors = np.full_like(errors, np.nan)
     latents = run.latent_dim
     in_nats = 0.5 * tolerance * np.array([dimension, *[1] * latents, dimension + latents])
+    found = reading.certificates()
+    if found and split == "train":  # over all training points, with the error of Monte-Carlo samples alone
+        for r, one in enumerate(found):
+            values = np.array([residual.value for residual in one.residuals])
+            sampled = np.array([residual.standard_error for residual in one.residuals])
+            residuals[-1, r] = [*values, values.sum()]
+            errors[-1, r] = [*sampled, np.sqrt((sampled**2).sum())]
     return Residuals(split, run.evaluation_steps(split), residuals, errors, in_nats, _decoder_is_fixed(run))
+
+
+def _calibration(reading: Reading, tolerance: float) -> list[Table]:
+    """Return whether the model fits held-out points as it is calibrated; nothing without an evaluation of them."""
+    run = reading.run
+    if not reading.evaluated("held_out") or run.evaluation_points("held_out") < 2:
+        return []
+    words = {"stationary": "calibrated", "not stationary": "not calibrated", "undecided": "undecided"}
+    dimension = at(run.data, "dimension")
+    scales = np.array([0.5 * dimension, *[0.5] * run.latent_dim])
+    values, errors = (
+        np.concatenate(
+            [
+                reading.evaluation("held_out", f"decoder_residual{suffix}")[-1, :, None],
+                reading.evaluation("held_out", f"prior_residual{suffix}")[-1],
+            ],
+            axis=-1,
+        )
+        for suffix in ("", "_standard_error")
+    )
+    mismatch = values / scales
+    worst = np.abs(mismatch).argmax(0)
+    names = ["R_σ", *(f"R_{h}" for h in range(run.latent_dim))]
+    rows = [
+        (
+            name,
+            float(values[worst[q], q]),
+            float(errors[worst[q], q]),
+            f"{100 * mismatch[worst[q], q]:+.2f} ± {100 * errors[worst[q], q] / scales[q]:.2f} %",
+            float(values[worst[q], q] ** 2 / (2 * scales[q])),
+            words[verdict(float(values[worst[q], q]), float(errors[worst[q], q]), tolerance * float(scales[q]))],
+        )
+        for q, name in enumerate(names)
+    ]
+    return [
+        Table(
+            title=f"Calibration on {run.evaluation_points('held_out'):,} held-out points, with their sampling error",
+            columns=("quantity", "nats", "± SE", "mismatch of the variance", "costs (nats)", "verdict"),
+            rows=rows,
+        )
+    ]
 
 
 def _decoder_is_fixed(run: Run) -> bool:
@@ -228,7 +276,10 @@ def _source(residuals: Residuals, run: Run) -> str:
     return f"{run.evaluation_points(residuals.split):,} {kind}"
 
 
-def _overall(residuals: Residuals, worst: list[int]) -> Verdict:
+def _overall(reading: Reading, residuals: Residuals, worst: list[int], tolerance: float) -> Verdict:
+    certified = [attrs.evolve(one, tolerance=tolerance).verdict for one in reading.certificates()]
+    if certified:
+        return max(certified, key=lambda found: _SEVERITY[found])
     return max((residuals.verdict(-1, r, q) for q, r in enumerate(worst)), key=lambda found: _SEVERITY[found])
 
 
@@ -236,9 +287,10 @@ def _notes(options: StationarityOptions, reading: Reading, residuals: Residuals,
     step = int(residuals.steps[-1])
     verdicts = [residuals.verdict(-1, r, q) for q, r in enumerate(worst)]
     judged = len(verdicts) - verdicts.count("not judged")
+    found = _overall(reading, residuals, worst, options.tolerance)
     overall = (
-        f"Verdict after {plural(step, 'step')}: {_overall(residuals, worst)}; {verdicts.count('stationary')} of "
-        f"{judged} judged quantities are stationary within a relative mismatch of {options.tolerance:g}."
+        f"Verdict after {plural(step, 'step')}: {found}; {verdicts.count('stationary')} of {judged} judged quantities "
+        f"are stationary within a relative mismatch of {options.tolerance:g}."
     )
     notes = [overall]
     if residuals.decoder_is_fixed:
@@ -278,7 +330,8 @@ def _data(options: StationarityOptions, reading: Reading, residuals: Residuals, 
         "split": residuals.split,
         "points": reading.run.evaluation_points(residuals.split),
         "decoder_variance_is_fixed": residuals.decoder_is_fixed,
-        "verdict": _overall(residuals, worst),
+        "verdict": _overall(reading, residuals, worst, options.tolerance),
+        "certificates": [attrs.evolve(one, tolerance=options.tolerance).table() for one in reading.certificates()],
         "tolerances": dict(zip(names, residuals.tolerances.tolist(), strict=True)),
         "evaluations": [
             {
