@@ -12,6 +12,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from elboverse.analysis.family import family_of
 from elboverse.config.structuring import in_range
 from elboverse.errors import AnalysisError
 from elboverse.runfile import Run
@@ -131,11 +132,12 @@ class Reading:
         return told(found, shlex.quote(str(self.run.path))) if found else []
 
     def caveats(self) -> list[str]:
-        """Return a note if the run is not finished."""
+        """Return notes if the run is not finished, or if no theorem holds for its model."""
+        theory = [sentence] if (sentence := family_of(self.run).no_certificate) else []
         if self.run.status == "finished":
-            return []
+            return theory
         done = int(self.run.steps[-1]) + 1 if len(self.run.steps) else 0
-        return [f"The run is not finished (status: {self.run.status}, {plural(done, 'step')} recorded)."]
+        return [*theory, f"The run is not finished (status: {self.run.status}, {plural(done, 'step')} recorded)."]
 
 
 def at(table: Any, *keys: str) -> Any:

@@ -23,9 +23,14 @@ from elboverse.contracts import Data, Model, SamplingFree, is_image
 from elboverse.errors import AnalysisError, ElboverseError
 from elboverse.runfile import Run
 from elboverse.seeding import generator
-from elboverse.theory import identities
+from elboverse.theory import families, identities
+from elboverse.theory.distributions import DecoderDistribution
+from elboverse.theory.distributions.latent import second_moments
 from elboverse.theory.elbo import batch_terms
+from elboverse.theory.families import Family
+from elboverse.theory.gaussian import DiagonalGaussian
 from elboverse.training.evaluation import MOST_TRAINING_POINTS, point_statistics
+from elboverse.training.family_evaluation import FamilyStatistics
 from elboverse.training.streaming import Timetable
 
 __all__ = ["PointStatistics", "TrainedModel"]
@@ -46,6 +51,7 @@ class PointStatistics:
         kl: KL_h, shape (M, H).
         encoder_entropy: ½ ln(2πe τ²_h), shape (M, H).
         prior_entropy: ½ ln(2πe α²_h), shape (M, H).
+        log_reference: E_q ln h(x) of the measure that the decoder entropy is relative to, shape (M,); 0 for a Gaussian.
     """
 
     log_likelihood: Array
@@ -54,6 +60,7 @@ class PointStatistics:
     kl: Array
     encoder_entropy: Array
     prior_entropy: Array
+    log_reference: Array | float = 0.0
 
     @property
     def elbo(self) -> Array:
@@ -63,7 +70,9 @@ class PointStatistics:
     @property
     def entropy_sum(self) -> Array:
         """The entropy sum of each point, shape (M,)."""
-        return np.asarray(identities.entropy_sum(self.decoder_entropy, self.encoder_entropy, self.prior_entropy))
+        return np.asarray(
+            identities.entropy_sum(self.decoder_entropy, self.encoder_entropy, self.prior_entropy) + self.log_reference
+        )
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -117,12 +126,35 @@ class TrainedModel:
     @property
     def latent_dim(self) -> int:
         """H."""
-        return len(self.model.prior().log_var)
+        return families.latent_dim(self.model)
+
+    @property
+    def family(self) -> Family:
+        """What kind of VAE it is."""
+        return families.described(self.model, self._look())
+
+    def _look(self) -> Tensor:
+        """Return two points as the model sees them."""
+        return self.data.scaled(self.data.train[:2]).to(self.dtype)
 
     @property
     def prior_variance(self) -> Array:
-        """α²_h, shape (H,)."""
-        return _numpy(self.model.prior().variance)
+        """α²_h, shape (H,); of a prior that is no diagonal Gaussian, from 10,000 samples of it."""
+        prior = self.model.prior()
+        if type(prior) is DiagonalGaussian:
+            return _numpy(prior.variance)
+        shape = (10_000, self.latent_dim)
+        noise = torch.randn(shape, generator=generator(self.seed, "analysis", "prior"), dtype=self.dtype)
+        with torch.no_grad():
+            return _numpy(prior.sample(noise).var(0))
+
+    def prior_samples(self, noise: Array) -> Array:
+        """Return draws from the prior, shape (M, H), for noise ε ~ N(0, I) of that shape."""
+        prior = self.model.prior()
+        if type(prior) is DiagonalGaussian:
+            return np.asarray(np.sqrt(self.prior_variance) * noise)
+        with torch.no_grad():
+            return _numpy(prior.sample(torch.from_numpy(noise).to(self.dtype)))
 
     @property
     def is_sampling_free(self) -> bool:
@@ -171,20 +203,40 @@ class TrainedModel:
         means, variances = [], []
         with torch.no_grad():
             for x in self._batches(points):
-                encoder = self.model.encode(x)
-                means.append(encoder.mean)
-                variances.append(encoder.variance.expand_as(encoder.mean))
+                mean, variance = second_moments(families.encode(self.model, x))
+                means.append(mean)
+                variances.append(variance)
         return _numpy(torch.cat(means)), _numpy(torch.cat(variances))
 
     def decode(self, latents: Array) -> tuple[Array, Array]:
-        """Return mean μ and variance σ² of p(x|z) for latents (M, H), both of shape (M, D), in scaled units."""
+        """Return mean μ and variance σ² of p(x|z) for latents (M, H), both of shape (M, D), in scaled units.
+
+        The variance of a decoder that is no Gaussian is not a number: its distribution is in its samples.
+        """
         means, variances = [], []
         with torch.no_grad():
             for z in self._batches(latents):
                 decoder = self.model.decode(z)
                 means.append(decoder.mean)
-                variances.append(decoder.variance.expand_as(decoder.mean))
+                is_gaussian = type(decoder) is DiagonalGaussian
+                nowhere = torch.full_like(decoder.mean, torch.nan)
+                variances.append(decoder.variance.expand_as(decoder.mean) if is_gaussian else nowhere)
         return _numpy(torch.cat(means)), _numpy(torch.cat(variances))
+
+    def sample(self, latents: Array, *labels: str | int) -> Array:
+        """Return a draw from p(x|z) for each of some latents (M, H), shape (M, D), in scaled units.
+
+        Args:
+            latents: z.
+            labels: they name the draws.
+        """
+        drawn = []
+        with torch.no_grad():
+            for number, z in enumerate(self._batches(latents)):
+                decoder = self.model.decode(z)
+                stream = generator(self.seed, "analysis", *labels, number)
+                drawn.append(decoder.sample(torch.randn(decoder.mean.shape, generator=stream, dtype=self.dtype)))
+        return _numpy(torch.cat(drawn))
 
     def statistics(self, points: Array, *labels: str | int) -> PointStatistics:
         """Return the terms of each point, with as many Monte-Carlo samples per point as the run trained with.
@@ -193,6 +245,9 @@ class TrainedModel:
             points: scaled, shape (M, D).
             labels: they name the Monte-Carlo samples.
         """
+        family = self.family
+        if not family.gaussian:
+            return self._family_statistics(family, points, *labels)
         parts = []
         with torch.no_grad():
             for number, x in enumerate(self._batches(points)):
@@ -201,6 +256,46 @@ class TrainedModel:
         kl, encoder_entropy, prior_log_var, _ = np.split(table[:, 4:], 4, axis=1)
         prior_entropy = np.asarray(identities.gaussian_entropy(prior_log_var))
         return PointStatistics(table[:, 0], table[:, 1], table[:, 2], kl, encoder_entropy, prior_entropy)
+
+    def _family_statistics(self, family: Family, points: Array, *labels: str | int) -> PointStatistics:
+        terms = FamilyStatistics(family, self.latent_dim, self.data.dimension)
+        parts = []
+        with torch.no_grad():
+            for number, x in enumerate(self._batches(points)):
+                noise = self._monte_carlo(len(x), *labels, number, width=terms.noise_width)
+                parts.append(terms(self.model, x, noise))
+        table = _numpy(torch.cat(parts))
+        kl, encoder_entropy, prior_entropy, _ = np.split(table[:, 4:], 4, axis=1)
+        nowhere = np.full(len(table), np.nan)
+        return PointStatistics(table[:, 0], table[:, 2], nowhere, kl, encoder_entropy, prior_entropy, table[:, 1])
+
+    def decoder_residuals(self, points: Array, *labels: str | int) -> tuple[Array, Array]:
+        """Return residual and varentropy of the decoder, r_d and V_d of each point, averaged over its samples.
+
+        Args:
+            points: scaled, shape (M, D).
+            labels: they name the Monte-Carlo samples.
+
+        Returns:
+            Two arrays of shape (M, Q), one number per dimension, or per group of dimensions.
+
+        Raises:
+            AnalysisError: the decoder gives no residual per dimension.
+        """
+        residuals, spreads = [], []
+        with torch.no_grad():
+            for number, x in enumerate(self._batches(points)):
+                noise = self._monte_carlo(len(x), *labels, number)
+                encoder = families.encode(self.model, x)
+                z = encoder.mean if noise is None else encoder.sample(noise)
+                decoder = families.decode(self.model, z, x)
+                if not isinstance(decoder, DecoderDistribution):
+                    raise AnalysisError(f"{type(decoder).__name__} gives no residual per dimension")
+                found = decoder.residual_terms(families.observed(self.model, x))
+                residuals.append(found.reshape(-1, *found.shape[-2:]).mean(0))
+                spread = decoder.varentropy_terms().expand_as(found)
+                spreads.append(spread.reshape(-1, *found.shape[-2:]).mean(0))
+        return _numpy(torch.cat(residuals)), _numpy(torch.cat(spreads))
 
     def gradients(self, points: Array, batches: int, *labels: str | int) -> dict[str, Array]:
         """Return ∂ELBO/∂θ of every parameter θ, averaged over each of some equal batches, shape (batches, size of θ).
@@ -212,10 +307,15 @@ class TrainedModel:
         """
         parameters = dict(self.model.named_parameters())
         size = len(points) // batches
+        gaussian = self.family.gaussian
         rows: dict[str, list[Tensor]] = {name: [] for name in parameters}
         for number in range(batches):
             x = torch.from_numpy(points[number * size : (number + 1) * size]).to(self.dtype)
-            elbo = batch_terms(self.model, x, self._monte_carlo(size, *labels, number)).elbo
+            noise = self._monte_carlo(size, *labels, number)
+            if noise is None or gaussian:
+                elbo = batch_terms(self.model, x, noise).elbo
+            else:
+                elbo = families.family_terms(self.model, x, noise).elbo
             found = torch.autograd.grad(elbo, list(parameters.values()), allow_unused=True)
             for (name, parameter), gradient in zip(parameters.items(), found, strict=True):
                 rows[name].append(torch.zeros_like(parameter) if gradient is None else gradient)
@@ -224,11 +324,11 @@ class TrainedModel:
     def _stored(self, split: str) -> Tensor:
         return self.data.train if split == "train" else self.data.held_out
 
-    def _monte_carlo(self, count: int, *labels: str | int) -> Tensor | None:
+    def _monte_carlo(self, count: int, *labels: str | int, width: int | None = None) -> Tensor | None:
         if self.is_sampling_free:
             return None
         samples = self.config.training.samples
-        shape = (*((samples,) if samples > 1 else ()), count, self.latent_dim)
+        shape = (*((samples,) if samples > 1 else ()), count, width or self.latent_dim)
         return torch.randn(shape, generator=generator(self.seed, "analysis", *labels), dtype=self.dtype)
 
     def _batches(self, points: Array) -> Iterator[Tensor]:

@@ -9,8 +9,12 @@ from elboverse.builtin.annealing import ANNEALING_SCHEDULES
 from elboverse.builtin.constraints import CONSTRAINTS
 from elboverse.builtin.datasets import DATASETS
 from elboverse.builtin.launchers import LAUNCHERS
+from elboverse.builtin.likelihoods import LIKELIHOODS
 from elboverse.builtin.models import MODELS
 from elboverse.builtin.networks import NETWORKS
+from elboverse.builtin.posteriors import POSTERIORS
+from elboverse.builtin.priors import PRIORS
+from elboverse.builtin.regularisers import REGULARISERS
 from elboverse.components.hookspecs import Component, hookimpl
 
 __all__ = [
@@ -18,8 +22,12 @@ __all__ = [
     "elboverse_annealing_schedules",
     "elboverse_datasets",
     "elboverse_launchers",
+    "elboverse_likelihoods",
     "elboverse_models",
     "elboverse_networks",
+    "elboverse_posteriors",
+    "elboverse_priors",
+    "elboverse_regularisers",
     "elboverse_weight_constraints",
 ]
 
@@ -34,6 +42,10 @@ def _offering(components: Iterable[Component]) -> Callable[[], Iterable[Componen
 
 elboverse_models = _offering(MODELS)
 elboverse_networks = _offering(NETWORKS)
+elboverse_likelihoods = _offering(LIKELIHOODS)
+elboverse_priors = _offering(PRIORS)
+elboverse_posteriors = _offering(POSTERIORS)
+elboverse_regularisers = _offering(REGULARISERS)
 elboverse_datasets = _offering(DATASETS)
 elboverse_weight_constraints = _offering(CONSTRAINTS)
 elboverse_annealing_schedules = _offering(ANNEALING_SCHEDULES)

@@ -22,7 +22,7 @@ from elboverse.errors import PluginError
 from elboverse.theory.elbo import Terms, batch_terms
 from elboverse.theory.gaussian import DiagonalGaussian
 
-__all__ = ["TOLERANCE", "require_behaviour", "require_equal_builds", "require_log_variances"]
+__all__ = ["TOLERANCE", "require_behaviour", "require_equal_builds", "require_known_methods", "require_log_variances"]
 
 TOLERANCE: Final = {torch.float32: 1e-4, torch.float64: 1e-9}
 """How far two ways to one number may be apart, relative to its size and at least absolutely."""
@@ -66,7 +66,7 @@ def require_behaviour(model: Any, points: Tensor, latent_dim: int, who: str, *, 
     Raises:
         PluginError: it breaks the contract.
     """
-    _require_known_methods(model, who)
+    require_known_methods(model, who)
     _require_registered(model, who)
     x = points if len(points) >= NEXT_TO_EACH_OTHER else points.repeat(NEXT_TO_EACH_OTHER, 1)
     noise = torch.linspace(-1.5, 1.5, 2 * len(x) * latent_dim, dtype=x.dtype).to(x.device)
@@ -131,7 +131,12 @@ def require_log_variances(model: Model, terms: Terms, who: str) -> None:
             )
 
 
-def _require_known_methods(model: nn.Module, who: str) -> None:
+def require_known_methods(model: nn.Module, who: str) -> None:
+    """Check that a model has no method by which it meant to be trained and which is never called.
+
+    Raises:
+        PluginError: it has one.
+    """
     frameworks = (*FRAMEWORKS, "builtins")
     own = [cls for cls in type(model).__mro__ if cls.__module__.partition(".")[0] not in frameworks]
     ignored = tuple(getattr(type(model), IGNORED, ()))

@@ -26,9 +26,14 @@ from elboverse.contracts import (
 )
 from elboverse.data import require_finite
 from elboverse.errors import ConfigError, DataError, PluginError
+from elboverse.theory import families
 from elboverse.theory.gaussian import DiagonalGaussian
 
 __all__ = ["require_betas", "require_constraint", "require_data", "require_model", "require_module"]
+
+PRIOR_METHODS: Final = ("log_prob", "sample")
+ENCODER_METHODS: Final = ("mean", "sample", "entropy")
+DECODER_METHODS: Final = ("mean", "log_prob", "sample")
 
 POINT_TYPES: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8)
 
@@ -146,28 +151,40 @@ def require_model(model: Any, points: Tensor, who: str) -> int:
         PluginError: it is no module with the methods of `contracts.Model`, or a Gaussian has another shape.
     """
     require_module(model, who)
-    batch, dimension = points.shape
+    batch, dimension = len(points), points.shape[1] - families.conditions_of(model)
     training = model.training
     model.eval()
     with torch.no_grad():
-        prior = _require_gaussian(model.prior(), f"{who}: prior()")
-        if prior.log_var.ndim != 1 or prior.mean.shape != prior.log_var.shape:
+        prior = _require_distribution(model.prior(), f"{who}: prior()", PRIOR_METHODS)
+        if type(prior) is DiagonalGaussian:
+            if prior.log_var.ndim != 1 or prior.mean.shape != prior.log_var.shape:
+                raise PluginError(
+                    f"{who}: prior() has a mean of shape {tuple(prior.mean.shape)} and a log_var of shape "
+                    f"{tuple(prior.log_var.shape)}; expected is (H,) for both"
+                )
+            if prior.mean.any():
+                raise PluginError(f"{who}: prior() has a mean that is not zero; the entropy sum needs a centred prior")
+        elif not isinstance(getattr(model, "latent_dim", None), int):
             raise PluginError(
-                f"{who}: prior() has a mean of shape {tuple(prior.mean.shape)} and a log_var of shape "
-                f"{tuple(prior.log_var.shape)}; expected is (H,) for both"
+                f"{who}: expected an attribute latent_dim, the number of latents H, since its prior is no "
+                "DiagonalGaussian"
             )
-        latent_dim = prior.log_var.shape[0]
-        if prior.mean.any():
-            raise PluginError(f"{who}: prior() has a mean that is not zero; the entropy sum needs a centred prior")
-        encoder = _require_gaussian(model.encode(points), f"{who}: encode(x)")
+        latent_dim = families.latent_dim(model)
+        encoder = _require_distribution(families.encode(model, points), f"{who}: encode(x)", ENCODER_METHODS)
         _require_shape(encoder.mean, (batch, latent_dim), f"{who}: the mean of encode(x)")
-        _require_broadcast(encoder.log_var, (batch, latent_dim), f"{who}: the log_var of encode(x)")
-        decoder = _require_gaussian(model.decode(encoder.mean), f"{who}: decode(z)")
+        if type(encoder) is DiagonalGaussian:
+            _require_broadcast(encoder.log_var, (batch, latent_dim), f"{who}: the log_var of encode(x)")
+        decoder = _decoded(model, encoder.mean, points)
+        decoder = _require_distribution(decoder, f"{who}: decode(z)", DECODER_METHODS)
         _require_shape(decoder.mean, (batch, dimension), f"{who}: the mean of decode(z)")
-        _require_broadcast(decoder.log_var, (batch, dimension), f"{who}: the log_var of decode(z)")
+        if type(decoder) is DiagonalGaussian:
+            _require_broadcast(decoder.log_var, (batch, dimension), f"{who}: the log_var of decode(z)")
         if isinstance(model, SamplingFree):
             error = model.expected_squared_error(points, encoder)
             _require_shape(error, (batch, dimension), f"{who}: expected_squared_error(x, encoder)")
+        family = families.described(model, points)
+        if not family.gaussian:
+            _require_terms(model, points, latent_dim, family, who)
     model.train(training)
     names = dict(model.named_parameters())
     variances = model.variance_parameters()
@@ -179,14 +196,15 @@ def require_model(model: Any, points: Tensor, who: str) -> int:
     unknown = [name for name in (*variances.closed_form, *variances.heads) if name not in names]
     if unknown:
         raise PluginError(f"{who}: variance_parameters() names {', '.join(unknown)}, which is no parameter of it")
-    if variances.decoder is not None:
+    if variances.decoder is not None and type(decoder) is DiagonalGaussian:
         shape = tuple(names[variances.decoder].shape)
         if shape not in {(), (dimension,)}:
             raise PluginError(f"{who}: {variances.decoder!r} has shape {shape}; expected is () or ({dimension},)")
         _require_shape(decoder.log_var, shape, f"{who}: the log_var of decode(z), which is {variances.decoder!r},")
     if variances.prior is not None:
         _require_shape(names[variances.prior], (latent_dim,), f"{who}: {variances.prior!r}")
-    if model.prior().log_var is not (names.get(variances.prior or "")) and model.prior().log_var.requires_grad:
+    free = family.gaussian and model.prior().log_var is not (names.get(variances.prior or ""))
+    if free and model.prior().log_var.requires_grad:
         raise PluginError(
             f"{who}: the log_var of prior() is computed from parameters; expected is that it is fixed, or the very "
             "parameter that variance_parameters() names as prior"
@@ -254,18 +272,51 @@ def _described(model: Any) -> str:
     return f"{type(model).__name__}, which has no {' and no '.join(missing)}"
 
 
-def _require_gaussian(value: Any, what: str) -> DiagonalGaussian:
-    if not isinstance(value, DiagonalGaussian):
-        raise PluginError(f"{what} returns a {type(value).__name__}; expected is an elboverse.DiagonalGaussian")
-    if type(value) is not DiagonalGaussian:
+def _decoded(model: Any, z: Tensor, points: Tensor) -> Any:
+    """Return what decode returns, before anything is made of it."""
+    count = families.conditions_of(model)
+    return model.decode(z, points[..., -count:]) if count else model.decode(z)
+
+
+def _require_distribution(value: Any, what: str, methods: tuple[str, ...]) -> Any:
+    if isinstance(value, DiagonalGaussian) and type(value) is not DiagonalGaussian:
         raise PluginError(
-            f"{what} returns a {type(value).__name__}; expected is an elboverse.DiagonalGaussian itself, since the "
-            "engine uses mean and log_var alone and would ignore what a subclass changes"
+            f"{what} returns a {type(value).__name__}, a subclass of DiagonalGaussian whose own methods would be "
+            "ignored; expected a DiagonalGaussian itself, or a distribution of its own class"
         )
-    for name, part in zip(value._fields, value, strict=True):
-        if not isinstance(part, Tensor):
-            raise PluginError(f"{what} has a {name} that is a {type(part).__name__}; expected is a torch.Tensor")
+    if type(value) is DiagonalGaussian:
+        for name, part in zip(value._fields, value, strict=True):
+            if not isinstance(part, Tensor):
+                raise PluginError(f"{what} has a {name} that is a {type(part).__name__}; expected is a torch.Tensor")
+    missing = [name for name in methods if not hasattr(value, name)]
+    if missing:
+        raise PluginError(
+            f"{what} returns a {type(value).__name__} without {', '.join(missing)}; expected an "
+            f"elboverse.DiagonalGaussian or a distribution with {', '.join(methods)}"
+        )
     return value
+
+
+def _require_terms(model: Any, points: Tensor, latent_dim: int, family: families.Family, who: str) -> None:
+    """Check the shapes of a distribution's terms, with two samples per point."""
+    batch = len(points)
+    dimension = points.shape[1] - family.conditions
+    encoder = families.encode(model, points)
+    z = encoder.sample(torch.zeros(2, batch, latent_dim, dtype=points.dtype, device=points.device))
+    _require_shape(z, (2, batch, latent_dim), f"{who}: encode(x).sample(noise)")
+    _require_broadcast(encoder.entropy(), (batch, latent_dim), f"{who}: encode(x).entropy()")
+    decoder, value = families.decode(model, z, points), families.observed(model, points)
+    _require_shape(decoder.log_prob(value), (2, batch), f"{who}: decode(z).log_prob(x)")
+    if family.decoder_has_entropy:
+        _require_broadcast(decoder.entropy(), (2, batch), f"{who}: decode(z).entropy()")
+    else:
+        noise = torch.zeros(2, batch, dimension, dtype=points.dtype, device=points.device)
+        _require_shape(decoder.sample(noise), (2, batch, dimension), f"{who}: decode(z).sample(noise)")
+    prior = model.prior()
+    if hasattr(prior, "log_prob"):
+        _require_shape(prior.log_prob(z), (2, batch), f"{who}: prior().log_prob(z)")
+    if family.prior_has_entropy:
+        _require_broadcast(prior.entropy(), (latent_dim,), f"{who}: prior().entropy()")
 
 
 def _require_shape(value: Tensor, expected: tuple[int, ...], what: str) -> None:

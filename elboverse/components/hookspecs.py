@@ -70,6 +70,10 @@ class Kind:
 KINDS: Final = (
     Kind("model", "elboverse_models", ("options", "data_shape"), "a `contracts.Model`", "VAE types"),
     Kind("network", "elboverse_networks", ("options", "data_shape", "latent_dim"), "a `contracts.Network`", "networks"),
+    Kind("likelihood", "elboverse_likelihoods", ("options", "data_shape"), "a `contracts.Likelihood`", "likelihoods"),
+    Kind("prior", "elboverse_priors", ("options", "latent_dim", "data_shape"), "a `contracts.PriorModule`", "priors"),
+    Kind("posterior", "elboverse_posteriors", ("options", "latent_dim"), "a `contracts.Posterior`", "posteriors"),
+    Kind("regulariser", "elboverse_regularisers", ("options",), "a `contracts.Regulariser`", "regularisers"),
     Kind("dataset", "elboverse_datasets", ("options", "seed"), "a `contracts.Data`", "datasets"),
     Kind(
         "constraint",

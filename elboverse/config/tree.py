@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import tomli_w
 
 from elboverse.components.hookspecs import selects
 from elboverse.components.registry import Registry, Selection, discover
+from elboverse.config.fitting import component_conflicts, scaling_misfits, with_scaling
 from elboverse.config.structuring import build_converter, in_range, structure, unstructure
 from elboverse.errors import ConfigError, nearest
 
@@ -74,6 +74,8 @@ class TrainingConfig:
         learning_rate: Adam's, for all parameters but the variances.
         variance_learning_rate: Adam's, for the variance parameters.
         variances: ``"learned"`` by gradient, or ``"optimal"``: set to their closed form in each step.
+        objective: ``"elbo"``, or ``"importance-weighted"``, the bound ln mean_k p(x, z_k)/q(z_k|x) of K samples.
+        free_bits: nats that each latent's KL counts as at least; 0 for none.
         samples: K, Monte-Carlo samples per point; ignored by a model whose ELBO needs none.
         samples_at_once: how many of the K samples go through the decoder together; by default as many as fit the cache.
         replicas: R, copies trained side by side with seeds s … s+R−1.
@@ -99,6 +101,8 @@ class TrainingConfig:
     learning_rate: float = attrs.field(default=1e-3, validator=in_range(above=0))
     variance_learning_rate: float = attrs.field(default=1e-3, validator=in_range(above=0))
     variances: Literal["learned", "optimal"] = "learned"
+    objective: Literal["elbo", "importance-weighted"] = "elbo"
+    free_bits: float = attrs.field(default=0.0, validator=in_range(minimum=0))
     samples: int = attrs.field(default=1, validator=in_range(minimum=1, maximum=MOST_SAMPLES))
     samples_at_once: int | None = attrs.field(default=None, validator=in_range(minimum=1))
     replicas: int = attrs.field(default=1, validator=in_range(minimum=1, maximum=MOST_REPLICAS))
@@ -134,6 +138,7 @@ class ExperimentConfig:
         model: the VAE type.
         dataset: the data.
         constraint: a constraint on the decoder's first linear weight, for models that have one.
+        regulariser: terms that are added to the loss and recorded, of a component; None for none.
         annealing: the schedule of the KL weight β.
         training: optimisation and recording.
     """
@@ -143,6 +148,7 @@ class ExperimentConfig:
     model: Selection = selects("model", default="vae-1")
     dataset: Selection = selects("dataset")
     constraint: Selection | None = selects("constraint")
+    regulariser: Selection | None = selects("regulariser")
     annealing: Selection = selects("annealing", default="constant")
     training: TrainingConfig = attrs.field(factory=TrainingConfig)
 
@@ -182,8 +188,9 @@ def from_table(table: Mapping[str, Any], registry: Registry | None = None) -> Ex
             "elboverse.train_sweep"
         )
     registry = discover() if registry is None else registry
+    table = with_scaling(table, registry)
     config: ExperimentConfig = structure(build_converter(registry), table, ExperimentConfig)
-    faults = list(_conflicts(config))
+    faults = [*component_conflicts(config), *scaling_misfits(config.model.options, config.dataset.options)]
     if faults:
         raise ConfigError(faults)
     return config
@@ -411,20 +418,3 @@ def _below(table: Mapping[str, Any], path: str) -> Mapping[str, Any]:
     for part in path.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
     return found if isinstance(found, Mapping) else {}
-
-
-def _conflicts(config: ExperimentConfig) -> Iterable[str]:
-    """Yield what the chosen components say of the whole config, by their options' optional method `conflicts`."""
-    for selection in (config.model, config.dataset, config.constraint, config.annealing):
-        check = getattr(selection.options, "conflicts", None) if selection is not None else None
-        former = getattr(selection.options, "misfits", None) if selection is not None else None
-        if not callable(check) and callable(former) and selection is not None:
-            warnings.warn(
-                f"{selection.registered}: the method 'misfits' of its options is called 'conflicts' since contract 2; "
-                "rename it, since contract 3 will not call the old name",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            check = former
-        if callable(check):
-            yield from check(config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 import numpy as np
@@ -12,10 +12,15 @@ import numpy.typing as npt
 from elboverse.theory import identities
 
 __all__ = [
+    "FAMILY_LAYOUT",
+    "GAUSSIAN_LAYOUT",
     "LATENT_COLUMNS",
     "SCALAR_COLUMNS",
     "Evaluation",
+    "FamilyLayout",
     "Frame",
+    "GaussianLayout",
+    "Layout",
     "Pictures",
     "Record",
     "Rows",
@@ -131,3 +136,90 @@ def rows_from_columns(step: Array, beta: Array, columns: Array, dimension: int) 
         "decoder_log_var": decoder_log_var,
     }
     return Rows(step, scalars, per_latent)
+
+
+class Layout(Protocol):
+    """What the columns of a row are, as a step writes them, and the series that follow from them."""
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """The columns that come first, one each."""
+        ...
+
+    @property
+    def per_latent(self) -> tuple[str, ...]:
+        """The columns after them, H for each."""
+        ...
+
+    def rows(self, step: Array, beta: Array, columns: Array, dimension: int) -> Rows:
+        """Return recorded rows; see `rows_from_columns`."""
+        ...
+
+
+@attrs.frozen
+class GaussianLayout:
+    """The columns of a model of three diagonal Gaussians: `SCALAR_COLUMNS` and `LATENT_COLUMNS`."""
+
+    scalars: tuple[str, ...] = SCALAR_COLUMNS
+    per_latent: tuple[str, ...] = LATENT_COLUMNS
+
+    def rows(self, step: Array, beta: Array, columns: Array, dimension: int) -> Rows:
+        """Return recorded rows; see `rows_from_columns`."""
+        return rows_from_columns(step, beta, columns, dimension)
+
+
+@attrs.frozen
+class FamilyLayout:
+    """The columns of any other model: the six averages that all terms follow from (see `theory.families`), and more.
+
+    Args:
+        extra: names of further series, such as those of regularisers; each is one more scalar column.
+        decoder_has_entropy: whether the decoder's entropy is known in each step; else it is recorded as not a number.
+        prior_has_entropy: the same for the prior's.
+    """
+
+    extra: tuple[str, ...] = ()
+    decoder_has_entropy: bool = True
+    prior_has_entropy: bool = True
+    per_latent: tuple[str, ...] = ("cross_entropy", "encoder_entropy", "prior_entropy")
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """The log-likelihood, ln h(x), the decoder's entropy relative to h, then the extra series."""
+        return ("log_likelihood", "log_reference", "decoder_entropy", *self.extra)
+
+    def rows(self, step: Array, beta: Array, columns: Array, dimension: int) -> Rows:  # noqa: ARG002 - of the protocol
+        """Return recorded rows with every series that follows from the columns.
+
+        Args:
+            step: shape (T,).
+            beta: the KL weight, shape (T,).
+            columns: shape (T, R, 3 + 3H), and one more per extra series.
+            dimension: D; not needed.
+        """
+        count, replicas, _ = columns.shape
+        named = {name: columns[..., index] for index, name in enumerate(self.scalars)}
+        latents = columns[..., len(self.scalars) :].reshape(count, replicas, len(self.per_latent), -1)
+        cross_entropy, encoder_entropy, prior_entropy = (latents[..., index, :] for index in range(3))
+        if not self.decoder_has_entropy:
+            named["decoder_entropy"] = np.full_like(named["decoder_entropy"], np.nan)
+        if not self.prior_has_entropy:
+            prior_entropy = np.full_like(prior_entropy, np.nan)
+        kl = cross_entropy - encoder_entropy
+        scalars = {
+            "beta": np.broadcast_to(beta[:, None], (count, replicas)).astype(columns.dtype),
+            "elbo": identities.elbo(named["log_likelihood"], kl),
+            "decoder_log_var": np.full_like(named["log_likelihood"], np.nan),
+            **named,
+        }
+        per_latent = {
+            "kl": kl,
+            "encoder_entropy": encoder_entropy,
+            "prior_entropy": prior_entropy,
+            "prior_log_var": np.full_like(kl, np.nan),
+        }
+        return Rows(step, scalars, per_latent)
+
+
+GAUSSIAN_LAYOUT: Final = GaussianLayout()
+FAMILY_LAYOUT: Final = FamilyLayout()

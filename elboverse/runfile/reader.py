@@ -42,7 +42,7 @@ class Table:
     @property
     def names(self) -> tuple[str, ...]:
         """All series, those that are derived included."""
-        return (*self.series, *(name for name in schema.DERIVED if name not in self.series))
+        return (*self.series, *(name for name in schema.FOLLOWING if name not in self.series))
 
     def read(self, name: str, replica: int | None, last: int | None = None) -> Values:
         """Return a series, or only its last rows, as stored or, in float64, as derived from others.
@@ -54,7 +54,7 @@ class Table:
         if name in self.series:
             rows = slice(first, len(self.step))
             return self.series[name].read(rows if replica is None else (rows, replica))
-        if name not in schema.DERIVED:
+        if name not in schema.FOLLOWING:
             hint = nearest(name, self.names)
             raise AnalysisError(
                 f"{self.where}: no series {name!r}{f' ({hint})' if hint else ''}; known: {', '.join(self.names)}"
@@ -66,6 +66,8 @@ class Table:
     def _float64(self, name: str, rows: slice, replica: int | None) -> Values:
         if name in self.series:
             return self.series[name].read(rows if replica is None else (rows, replica)).astype(np.float64)
+        if name in schema.ZERO_UNLESS_STORED:
+            return np.zeros_like(self._float64("elbo", rows, replica))
         function, arguments = schema.DERIVED[name]
         derived: Values = function(*(self._float64(argument, rows, replica) for argument in arguments))
         return derived

@@ -91,17 +91,25 @@ UNITS: Final[Mapping[str, str]] = {
     **TRAJECTORY_PER_LATENT,
     **EVALUATION_SCALARS,
     **EVALUATION_PER_LATENT,
+    "log_reference": NAT,
+    "decoder_varentropy": "nat^2",
 }
 """The units of all of these: a name means the same in a trajectory and in an evaluation."""
 
 DERIVED: Final[Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]]] = {
-    "entropy_sum": (identities.entropy_sum, ("decoder_entropy", "encoder_entropy", "prior_entropy")),
+    "entropy_sum": (identities.entropy_sum, ("decoder_entropy", "encoder_entropy", "prior_entropy", "log_reference")),
     "gap": (operator.sub, ("elbo", "entropy_sum")),
-    "decoder_residual": (identities.decoder_residual, ("log_likelihood", "decoder_entropy")),
+    "decoder_residual": (identities.decoder_residual, ("log_likelihood", "decoder_entropy", "log_reference")),
     "prior_residual": (identities.prior_residual, ("kl", "encoder_entropy", "prior_entropy")),
     "entropy_drop": (identities.entropy_drop, ("encoder_entropy", "prior_entropy")),
 }
 """Series that follow from others wherever they are not stored, in nats: the function and its arguments."""
+
+ZERO_UNLESS_STORED: Final[Mapping[str, str]] = {"log_reference": NAT}
+"""Series that are 0 where they are not stored, with their units: ln h(x) of a Gaussian decoder, and in older files."""
+
+FOLLOWING: Final = (*DERIVED, *ZERO_UNLESS_STORED)
+"""The names of all series that are there also where they are not stored."""
 
 TRAJECTORY_TYPES: Final = ("float32", "float64")
 CHECKPOINT_TYPES: Final = ("float32", "float64", "int64", "uint8", "bool")

@@ -13,16 +13,23 @@ import torch
 from torch import Tensor, nn
 
 from elboverse.components import conformance
-from elboverse.components.behaviour import require_behaviour, require_equal_builds
+from elboverse.components.behaviour import require_behaviour, require_equal_builds, require_known_methods
+from elboverse.components.family_behaviour import require_family_behaviour
 from elboverse.components.registry import Selection
-from elboverse.config import ExperimentConfig, TrainingConfig, to_table
-from elboverse.contracts import Constrainable, Data, Model, Penalty, Projection, SamplingFree, Stream, is_image
+from elboverse.config import ExperimentConfig, TrainingConfig
+from elboverse.contracts import Constrainable, Data, Model, Penalty, Projection, SamplingFree, is_image
 from elboverse.errors import ConfigError, ReplicasDifferError
 from elboverse.running import environment
+from elboverse.running.description import describe_components, describe_model, run_documents, selections
+from elboverse.running.family import describe_family, layout_of, objective_of, require_fitting
 from elboverse.seeding import derived_seed
+from elboverse.theory import families
+from elboverse.theory.families import Family
 from elboverse.training.batches import Batches
 from elboverse.training.drawing import build_drawing_step
 from elboverse.training.evaluation import MOST_TRAINING_POINTS, Evaluator, first_points
+from elboverse.training.family_evaluation import FamilyStatistics
+from elboverse.training.family_gradients import ELBO, Objective
 from elboverse.training.frames import Camera, moments
 from elboverse.training.full_batch import FullBatch, objectives
 from elboverse.training.grouped import build_step, measure_grouping, measure_threads
@@ -101,13 +108,21 @@ def build_experiment(
 
     modules = [_build_model(config.model, data.shape, seed).to(device=device, dtype=dtype) for seed in seeds]
     latent_dim = conformance.require_model(modules[0], intake(data.train[:2]), _who(config.model))
-    draws = require_behaviour(
-        modules[0], intake(data.train[:2]), latent_dim, _who(config.model), samples=training.samples
-    )
+    family = families.described(modules[0], intake(data.train[:2]))
+    require_fitting(parts, modules[0], config)
+    if family.gaussian:
+        draws = require_behaviour(
+            modules[0], intake(data.train[:2]), latent_dim, _who(config.model), samples=training.samples
+        )
+    else:
+        require_known_methods(modules[0], _who(config.model))
+        draws = require_family_behaviour(modules[0], intake(data.train[:2]), latent_dim, _who(config.model))
     if sum(value.numel() for value in modules[0].parameters()) <= BUILT_TWICE:
         again = _build_model(config.model, data.shape, seeds[0]).to(device=device, dtype=dtype)
         require_equal_builds(modules[0], again, _who(config.model))
     models = cast(list[Model], modules)  # as has been checked just now
+    statistics = None if family.gaussian else FamilyStatistics(family, latent_dim, data.dimension)
+    aim = objective_of(config, models[0], intake(data.train[:2]))
     constraint: Projection | Penalty | None = None
     if config.constraint is not None:
         constraint = conformance.require_constraint(config.constraint.build(), modules[0], _who(config.constraint))
@@ -140,7 +155,7 @@ def build_experiment(
             f"allowed are at most {MOST_STEPS:,} steps, so give fewer epochs or a larger batch_size"
         )
     template = copy.deepcopy(modules[0])  # before a step takes its parameters over
-    settings = _step_settings(constraint, training)
+    settings = _step_settings(constraint, training, family, aim)
     given = threads if training.threads == "auto" else training.threads
     most = torch.get_num_threads() if device.type == "cpu" else 1
     torch.set_num_threads(given or 1)
@@ -161,10 +176,10 @@ def build_experiment(
         frames=moments(total_steps, training.snapshots) if training.snapshots else (),
         betas=np.pad(betas, (0, max(0, total_steps - annealing_steps)), mode="edge")[:total_steps],
     )
-    on_train = Evaluator("train", source.train, seeds, sample_shape, latent_dim, intake)
+    on_train = Evaluator("train", source.train, seeds, sample_shape, latent_dim, intake, statistics)
     observers: list[Observer] = [on_train]
     if len(data.held_out):
-        observers.append(Evaluator("held_out", source.held_out, seeds, sample_shape, latent_dim, intake))
+        observers.append(Evaluator("held_out", source.held_out, seeds, sample_shape, latent_dim, intake, statistics))
         if is_image(data.shape):
             painted = intake(data.held_out[:COUNT])
             observers.append(Painter(painted, data.shape, data.scaling, latent_dim, config.seed))
@@ -179,6 +194,7 @@ def build_experiment(
         dimension=data.dimension,
         dtype=dtype,
         device=device,
+        layout=layout_of(family, aim),
     )
     wide = Intake.of(data, device, torch.float64)
     beta = float(plan.betas[-1]) if len(plan.betas) else 1.0
@@ -192,8 +208,9 @@ def build_experiment(
         objective=None if data.stream is not None else objective,
         latent_dim=latent_dim,
         documents={
-            **_documents(config, data, device, annealing_steps, replica_group),
-            "model": _describe_model(cast(Model, template)),
+            **run_documents(config, data, device, annealing_steps, replica_group),
+            "model": describe_model(cast(Model, template), family),
+            "family": describe_family(template, family, data),
         },
         device=device,
     )
@@ -226,8 +243,12 @@ def default_samples_at_once(batch_size: int) -> int:
     return max(1, ROWS_AT_ONCE // batch_size)
 
 
-def _step_settings(constraint: Projection | Penalty | None, training: TrainingConfig) -> StepSettings:
+def _step_settings(
+    constraint: Projection | Penalty | None, training: TrainingConfig, family: Family, objective: Objective
+) -> StepSettings:
     return StepSettings(
+        general=not family.gaussian or objective != ELBO,
+        objective=objective,
         constraint=constraint,
         optimal=training.variances == "optimal",
         learning_rate=training.learning_rate,
@@ -350,80 +371,3 @@ def _regime_starts(data: Data) -> tuple[int, ...] | None:
 
 def _who(selection: Selection) -> str:
     return f"{selection.registered.kind} {selection.name!r} of plugin {selection.registered.plugin}"
-
-
-def _documents(
-    config: ExperimentConfig, data: Data, device: torch.device, annealing_steps: int, replica_group: int
-) -> dict[str, Any]:
-    return {
-        "config": to_table(config),
-        "schedule": {"annealing_steps": annealing_steps},
-        "engine": {"replica_group": replica_group, "threads": torch.get_num_threads()},
-        "environment": environment.describe(device),
-        "components": describe_components(config),
-        "data": {
-            "train_points": len(data.train) if data.stream is None else data.stream.points_per_pass,
-            "held_out_points": len(data.held_out),
-            "dimension": data.dimension,
-            "shape": list(data.shape),
-            "names": list(data.names),
-            "unit": data.unit,
-            "fingerprint": data.fingerprint,
-            "scaling": {
-                "kind": data.scaling.kind,
-                "offset": data.scaling.offset.tolist(),
-                "scale": data.scaling.scale.tolist(),
-            },
-            "train_log_likelihood": data.train_log_likelihood,
-            "held_out_log_likelihood": data.held_out_log_likelihood,
-            **({} if data.stream is None else {"stream": _describe_stream(data.stream)}),
-        },
-    }
-
-
-def _describe_stream(stream: Stream) -> dict[str, Any]:
-    """Return a pass of a stream as a document of the run file keeps it."""
-    return {
-        "points_per_pass": stream.points_per_pass,
-        "regimes": [attrs.asdict(regime, value_serializer=_plain) for regime in stream.regimes],
-    }
-
-
-def _plain(_instance: Any, _attribute: Any, value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _describe_model(model: Model) -> dict[str, bool]:
-    """Return which of a model's variances training changes."""
-    prior = model.prior()
-    model.eval()  # nothing is to be learned from latents that are no data
-    decoder = model.decode(prior.mean.new_zeros(1, len(prior.mean)))
-    model.train()
-    return {
-        "learns_decoder_variance": decoder.log_var.requires_grad,
-        "learns_prior_variance": prior.log_var.requires_grad,
-    }
-
-
-def describe_components(config: ExperimentConfig) -> list[dict[str, str]]:
-    """Return kind, name, plugin, distribution and version of every component that a config selects."""
-    return [
-        {
-            "kind": selection.registered.kind,
-            "name": selection.name,
-            "plugin": selection.registered.plugin.name,
-            "distribution": selection.registered.plugin.distribution,
-            "version": selection.registered.plugin.version,
-        }
-        for selection in selections(config)
-    ]
-
-
-def selections(options: Any) -> list[Selection]:
-    """Return every component that a config selects, those that a component selects included."""
-    found: list[Selection] = []
-    for field in attrs.fields(type(options)):
-        value = getattr(options, field.name)
-        if isinstance(value, Selection):
-            found += [value, *selections(value.options)]
-    return found

@@ -95,15 +95,19 @@ def elbo(log_likelihood: Array, kl: Array) -> Array:
     return log_likelihood - kl.sum(-1)
 
 
-def entropy_sum(decoder_entropy: Array, encoder_entropy: Array, prior_entropy: Array) -> Array:
+def entropy_sum(
+    decoder_entropy: Array, encoder_entropy: Array, prior_entropy: Array, log_reference: Array | float = 0.0
+) -> Array:
     """Return the sum of entropies H_sum = −H_dec + Σ_h H_enc,h − Σ_h H_prior,h (Damm et al. 2023, Theorem 1).
 
     Args:
         decoder_entropy: H_dec = mean_n E_q Σ_d ½ ln(2πe σ²_d(z)), shape (*B,).
         encoder_entropy: H_enc,h = mean_n ½ ln(2πe τ²_h(x_n)), shape (*B, H).
         prior_entropy: H_prior,h = ½ ln(2πe α²_h), shape (*B, H) or (H,).
+        log_reference: mean_n E_q ln h(x) of the measure that the decoder entropy is relative to, shape (*B,); 0 for
+            the Gaussian and every other decoder with a differential or Shannon entropy.
     """
-    return (encoder_entropy - prior_entropy).sum(-1) - decoder_entropy
+    return (encoder_entropy - prior_entropy).sum(-1) - decoder_entropy + log_reference
 
 
 def entropy_drop(encoder_entropy: Array, prior_entropy: Array) -> Array:
@@ -119,7 +123,7 @@ def entropy_drop(encoder_entropy: Array, prior_entropy: Array) -> Array:
     return prior_entropy - encoder_entropy
 
 
-def decoder_residual(log_likelihood: Array, decoder_entropy: Array) -> Array:
+def decoder_residual(log_likelihood: Array, decoder_entropy: Array, log_reference: Array | float = 0.0) -> Array:
     """Return R_σ = ½ Σ_d mean_n E_q[1 − (x_d − μ_d)²/σ²_d], which is −∂ELBO/∂ln σ² for a shared variance.
 
     For σ² shared by all dimensions this is (D/2)(1 − s²/σ²). Since ln p(x|z) + Σ_d ½ ln(2πe σ²_d) is exactly the
@@ -128,8 +132,9 @@ def decoder_residual(log_likelihood: Array, decoder_entropy: Array) -> Array:
     Args:
         log_likelihood: mean_n E_q ln p(x|z), shape (*B,).
         decoder_entropy: H_dec, shape (*B,).
+        log_reference: mean_n E_q ln h(x), shape (*B,); 0 where the entropy is differential or Shannon's.
     """
-    return log_likelihood + decoder_entropy
+    return log_likelihood + decoder_entropy - log_reference
 
 
 def prior_residual(kl: Array, encoder_entropy: Array, prior_entropy: Array) -> Array:

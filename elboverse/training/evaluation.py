@@ -15,6 +15,7 @@ from elboverse.contracts.records import Evaluation
 from elboverse.seeding import generator
 from elboverse.theory import identities
 from elboverse.theory.elbo import closed_form, moments, terms_of
+from elboverse.training.family_evaluation import FamilyStatistics, family_averages
 from elboverse.training.intake import Intake
 from elboverse.training.step import Step
 
@@ -64,6 +65,7 @@ class Evaluator:
         sample_shape: (K,), or () for one sample without an axis; None if the model needs no noise.
         latent_dim: H.
         intake: the way of the points to the model; they are used as they are if there is none.
+        family: what is averaged of a model that is not three diagonal Gaussians; None for one that is.
     """
 
     def __init__(
@@ -74,7 +76,10 @@ class Evaluator:
         sample_shape: tuple[int, ...] | None,
         latent_dim: int,
         intake: Intake | None = None,
+        family: FamilyStatistics | None = None,
     ) -> None:
+        self._family = family
+        self._noise_width = latent_dim if family is None else family.noise_width
         self.split = split
         self._points = points
         self._seeds = tuple(seeds)
@@ -94,11 +99,12 @@ class Evaluator:
         points = self._at(done)
         blocks, share_at_floor = [], 0.0
         for replicas in self._blocks(points):
-            statistics = list(self._mapped(step, point_statistics, points, replicas))
+            statistics = list(self._mapped(step, self._family or point_statistics, points, replicas))
             # Points last and contiguous: reductions over them are several times as fast.
             table = torch.cat(statistics, dim=1).double().transpose(1, 2).contiguous().cpu().numpy()
-            blocks.append(averages_of(table))
-            share_at_floor = max(share_at_floor, float(table[:, 3].mean(-1).max()))
+            blocks.append(averages_of(table) if self._family is None else family_averages(table))
+            if self._family is None:
+                share_at_floor = max(share_at_floor, float(table[:, 3].mean(-1).max()))
         averages = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
         return Evaluation(
             split=self.split,
@@ -172,7 +178,7 @@ class Evaluator:
     def _noise(self, number: int, x: Tensor, replicas: slice) -> Tensor:
         """Return some replicas' noise of a batch of points, the same in every evaluation, shape (r, *K, B, H)."""
         assert self._sample_shape is not None  # noqa: S101 - for the type checker
-        shape = (*self._sample_shape, x.shape[-2], self._latent_dim)
+        shape = (*self._sample_shape, x.shape[-2], self._noise_width)
         streams = [generator(seed, "evaluation", self.split, number, device=x.device) for seed in self._seeds[replicas]]
         return torch.stack([torch.randn(shape, generator=one, dtype=x.dtype, device=x.device) for one in streams])
 

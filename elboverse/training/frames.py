@@ -12,6 +12,7 @@ from elboverse.contracts import Data, Model, is_image
 from elboverse.contracts.records import Frame
 from elboverse.errors import ConfigError
 from elboverse.seeding import generator
+from elboverse.theory.distributions.latent import second_moments
 from elboverse.training.evaluation import replica_blocks
 from elboverse.training.intake import Intake
 from elboverse.training.step import Step
@@ -113,7 +114,7 @@ class Camera:
 def _look(model: Model, x: Tensor, noise: Tensor) -> Tensor:
     """Return one after the other ν and τ² of all points, μ(ν) of as many as there is noise, and μ(z), z ~ p(z)."""
     encoder = model.encode(x)
-    variance = encoder.log_var.exp().expand_as(encoder.mean)
+    _, variance = second_moments(encoder)
     reconstruction = model.decode(encoder.mean[: len(noise)]).mean
     sample = model.decode(model.prior().sample(noise)).mean
     return torch.cat([part.reshape(-1) for part in (encoder.mean, variance, reconstruction, sample)])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from elboverse.contracts import VarianceParameters
-from elboverse.contracts.records import LATENT_COLUMNS, SCALAR_COLUMNS, Evaluation, Record, rows_from_columns
+from elboverse.contracts.records import GAUSSIAN_LAYOUT, Evaluation, Layout, Record
 from elboverse.errors import NonFiniteError
 from elboverse.training.batches import Chunk
 from elboverse.training.evaluation import Evaluator
@@ -114,6 +114,7 @@ class Loop:
         dimension: D.
         dtype: of the rows.
         device: where the rows are collected.
+        layout: what the columns of a row are.
     """
 
     def __init__(
@@ -128,7 +129,9 @@ class Loop:
         dimension: int,
         dtype: torch.dtype,
         device: torch.device,
+        layout: Layout = GAUSSIAN_LAYOUT,
     ) -> None:
+        self._layout = layout
         self.plan = plan
         self.done = 0
         self._step = step
@@ -247,7 +250,7 @@ class Loop:
         records: list[Record] = []
         if due.any():
             betas = self.plan.betas[steps[due]]
-            records.append(rows_from_columns(steps[due], betas, columns[:good][due], self._dimension))
+            records.append(self._layout.rows(steps[due], betas, columns[:good][due], self._dimension))
         if good == len(rows):
             return records, None
         self._step.load(before)
@@ -295,12 +298,13 @@ class Loop:
     def _complaint(self, number: int, columns: npt.NDArray[Any], last_good: int) -> NonFiniteError:
         """Return the error for a step with columns (R, 2 + 3H) that are not all finite."""
         replica, column = (int(index) for index in np.argwhere(~np.isfinite(columns))[0])
-        width = len(SCALAR_COLUMNS)
+        scalars, per_latent = self._layout.scalars, self._layout.per_latent
+        width = len(scalars)
         if column < width:
-            term = SCALAR_COLUMNS[column]
+            term = scalars[column]
         else:
-            kind, latent = divmod(column - width, (columns.shape[-1] - width) // len(LATENT_COLUMNS))
-            term = f"{LATENT_COLUMNS[kind]} of latent {latent}"
+            kind, latent = divmod(column - width, (columns.shape[-1] - width) // len(per_latent))
+            term = f"{per_latent[kind]} of latent {latent}"
         before = "no row is good" if last_good < 0 else f"the last good row is step {last_good}"
         return NonFiniteError(
             f"step {number}: {term}{self._of_replica(replica)} is {columns[replica, column]}; {before}. "

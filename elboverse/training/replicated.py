@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -11,9 +12,16 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from elboverse.contracts import Model, SamplingFree
 from elboverse.training.adam import Adam
+from elboverse.training.family_gradients import (
+    FamilyFunctions,
+    FamilyGradients,
+    importance_weighted_bound,
+    latent_terms,
+    reconstruct,
+)
 from elboverse.training.features_first import features_first
 from elboverse.training.flat import flattened
-from elboverse.training.gradients import LOG_VAR_FLOOR, Functions
+from elboverse.training.gradients import LOG_VAR_FLOOR, Functions, Gradients
 from elboverse.training.step import (
     ALL,
     Rules,
@@ -54,19 +62,34 @@ class ReplicatedStep(Step):
         self._trained = {name: value for name, value in self._parameters.items() if value.requires_grad}
         groups = flattened(self._trained, rules.learning_rates(self._trained))
         self._optimizer = Adam(groups)
-        prior_name = template.variance_parameters().prior
-        fixed_prior = torch.stack([model.prior().log_var.detach() for model in models])
-        gradients = rules.gradients(
-            Functions(
-                encode=self._lifted(lambda model, x: model.encode(x)),
-                decode=self._lifted(lambda model, z: model.decode(z)),
-                prior_log_var=fixed_prior if prior_name is None else self._parameters[prior_name],
-                expected_error=self._lifted(expected_error) if isinstance(template, SamplingFree) else None,
-                penalty=self._penalty if rules.penalised is not None else None,
-                replicated=True,
-            ),
-            settings,
-        )
+        penalty = self._penalty if rules.penalised is not None else None
+        gradients: Gradients | FamilyGradients
+        if settings.general:
+            gradients = FamilyGradients(
+                FamilyFunctions(
+                    latents=self._lifted(partial(latent_terms, objective=settings.objective)),
+                    reconstruct=self._lifted(reconstruct),
+                    bound=self._lifted(importance_weighted_bound),
+                    penalty=penalty,
+                    replicated=True,
+                ),
+                samples_at_once=settings.samples_at_once,
+                objective=settings.objective,
+            )
+        else:
+            prior_name = template.variance_parameters().prior
+            fixed_prior = torch.stack([model.prior().log_var.detach() for model in models])
+            gradients = rules.gradients(
+                Functions(
+                    encode=self._lifted(lambda model, x: model.encode(x)),
+                    decode=self._lifted(lambda model, z: model.decode(z)),
+                    prior_log_var=fixed_prior if prior_name is None else self._parameters[prior_name],
+                    expected_error=self._lifted(expected_error) if isinstance(template, SamplingFree) else None,
+                    penalty=penalty,
+                    replicated=True,
+                ),
+                settings,
+            )
         self._gradients = TapedGradients(
             gradients,
             self._trained,

@@ -16,6 +16,15 @@ from elboverse.contracts import Constrainable, Model, Penalty, Projection, Sampl
 from elboverse.errors import RunFileError
 from elboverse.theory.gaussian import DiagonalGaussian
 from elboverse.training.adam import Adam
+from elboverse.training.family_gradients import (
+    ELBO,
+    FamilyFunctions,
+    FamilyGradients,
+    Objective,
+    importance_weighted_bound,
+    latent_terms,
+    reconstruct,
+)
 from elboverse.training.flat import flattened
 from elboverse.training.gradients import LOG_VAR_FLOOR, Functions, Gradients
 from elboverse.training.taped import TapedGradients
@@ -126,6 +135,8 @@ class StepSettings:
         samples_at_once: how many of the K samples go through the decoder together.
         compile_mode: how `torch.compile` compiles encoder and decoder; None if it does not.
         tape: take the gradients from a tape (see `taped`) where nothing is compiled and the model allows it.
+        general: the model is not three diagonal Gaussians, so that its rows are those of `records.FAMILY_LAYOUT`.
+        objective: what a general step maximises.
     """
 
     constraint: Projection | Penalty | None = None
@@ -135,6 +146,8 @@ class StepSettings:
     samples_at_once: int = 1
     compile_mode: str | None = None
     tape: bool = True
+    general: bool = False
+    objective: Objective = ELBO
 
     @property
     def taped(self) -> bool:
@@ -232,17 +245,32 @@ class SingleStep(Step):
         self._projection = rules.projection
         penalised = model.get_parameter(rules.penalised) if rules.penalised else None
         penalty = rules.penalty
-        gradients = rules.gradients(
-            Functions(
-                encode=model.encode,
-                decode=model.decode,
-                prior_log_var=model.prior().log_var,
-                expected_error=partial(expected_error, model) if isinstance(model, SamplingFree) else None,
-                penalty=None if penalty is None or penalised is None else lambda: penalty.penalty(penalised),
-                replicated=False,
-            ),
-            settings,
-        )
+        penalise = None if penalty is None or penalised is None else lambda: penalty.penalty(penalised)
+        gradients: Gradients | FamilyGradients
+        if settings.general:
+            gradients = FamilyGradients(
+                FamilyFunctions(
+                    latents=partial(latent_terms, model, objective=settings.objective),
+                    reconstruct=partial(reconstruct, model),
+                    bound=partial(importance_weighted_bound, model),
+                    penalty=penalise,
+                    replicated=False,
+                ),
+                samples_at_once=settings.samples_at_once,
+                objective=settings.objective,
+            )
+        else:
+            gradients = rules.gradients(
+                Functions(
+                    encode=model.encode,
+                    decode=model.decode,
+                    prior_log_var=model.prior().log_var,
+                    expected_error=partial(expected_error, model) if isinstance(model, SamplingFree) else None,
+                    penalty=penalise,
+                    replicated=False,
+                ),
+                settings,
+            )
         module = cast(nn.Module, model)
         self._gradients = TapedGradients(
             gradients, self._trained, groups, module, list(module.buffers()), taped=settings.taped

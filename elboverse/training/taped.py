@@ -14,6 +14,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from elboverse.training.family_gradients import FamilyGradients
 from elboverse.training.flat import FlatGroup
 from elboverse.training.gradients import Gradients
 from elboverse.training.tape import Tape, Untraceable
@@ -53,7 +54,7 @@ class TapedGradients:
 
     def __init__(
         self,
-        gradients: Gradients,
+        gradients: Gradients | FamilyGradients,
         parameters: Mapping[str, Tensor],
         groups: Sequence[FlatGroup],
         module: nn.Module,

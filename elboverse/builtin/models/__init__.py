@@ -8,6 +8,12 @@ __all__ = ["MODELS"]
 
 MODELS = (
     Component(
+        "vae",
+        "elboverse.builtin.models.vae:VAEOptions",
+        "elboverse.builtin.models.vae:build",
+        "any likelihood, prior and posterior",
+    ),
+    Component(
         "vae-0",
         "elboverse.builtin.models.vae0:VAE0Options",
         "elboverse.builtin.models.vae0:build",

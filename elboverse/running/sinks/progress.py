@@ -100,7 +100,10 @@ def describe_rows(rows: Rows) -> str:
     elbo = rows.scalars["elbo"].mean(0)
     per_latent = {name: values.mean(0) for name, values in rows.per_latent.items()}
     entropy_sum = identities.entropy_sum(
-        rows.scalars["decoder_entropy"].mean(0), per_latent["encoder_entropy"], per_latent["prior_entropy"]
+        rows.scalars["decoder_entropy"].mean(0),
+        per_latent["encoder_entropy"],
+        per_latent["prior_entropy"],
+        rows.scalars["log_reference"].mean(0) if "log_reference" in rows.scalars else 0.0,
     )
     gap = 100 * np.abs(elbo - entropy_sum) / np.maximum(np.abs(elbo), 1e-12)
     drop = identities.entropy_drop(per_latent["encoder_entropy"], per_latent["prior_entropy"])

@@ -109,7 +109,10 @@ class TensorBoardSink:
         scalars = {name: values[:, 0] for name, values in rows.scalars.items()}
         per_latent = {name: values[:, 0] for name, values in rows.per_latent.items()}
         entropy_sum = identities.entropy_sum(
-            scalars["decoder_entropy"], per_latent["encoder_entropy"], per_latent["prior_entropy"]
+            scalars["decoder_entropy"],
+            per_latent["encoder_entropy"],
+            per_latent["prior_entropy"],
+            scalars.get("log_reference", 0.0),
         )
         for index in np.flatnonzero(rows.step % self._stride == 0):
             values = [

@@ -15,6 +15,8 @@ from elboverse.theory.distributions.latent import (
     GaussianMixture,
     LaplacePrior,
     VampPrior,
+    second_moments,
+    variance_along,
 )
 from elboverse.theory.distributions.negative_binomial import NegativeBinomial
 from elboverse.theory.distributions.poisson import Poisson, PoissonSoftmax, PoissonWithLibrary
@@ -45,4 +47,6 @@ __all__ = [
     "PoissonWithLibrary",
     "StudentT",
     "VampPrior",
+    "second_moments",
+    "variance_along",
 ]

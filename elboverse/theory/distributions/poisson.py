@@ -14,12 +14,12 @@ __all__ = ["Poisson", "PoissonSoftmax", "PoissonWithLibrary", "log_total"]
 
 
 def log_total(value: Tensor) -> Tensor:
-    """Return ln l of counts, l = Σ_d x_d, shape (*B, 1); a point without any count is given l = 1.
+    """Return ln l of counts, l = Σ_d x_d, shape (*B, 1); of a point without any count a number so small that λ = 0.
 
     Args:
         value: counts x, shape (*B, D).
     """
-    return value.sum(-1, keepdim=True).clamp_min(1).log()
+    return value.sum(-1, keepdim=True).clamp_min(1e-30).log()
 
 
 class _Fields(NamedTuple):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import numpy as np
 
+from elboverse.analysis.family import family_of, gain_over_no_latents
 from elboverse.analysis.final_latents import FinalLatents, final_latents
 from elboverse.analysis.reading import Array, Reading, ReplicaOptions, listed
 from elboverse.builtin.analyses.collapse.criteria import (
@@ -239,6 +240,15 @@ def _notes(
         else:
             which = np.flatnonzero(disagreeing[0])
             notes.append(f"The first two disagree on latent{'s' if len(which) > 1 else ''} {listed(which)}.")
+    for split in ("held_out", "train"):
+        gain = gain_over_no_latents(reading.run, split, reading.replica)
+        if gain is not None:
+            kind = "held out" if split == "held_out" else "training points"
+            notes.append(
+                f"Gain over the best model without latents ({family_of(reading.run).decoder}): {gain:.4f} nats, "
+                f"{kind}; it is 0 at full collapse."
+            )
+            break
     ceiling = identities.STANDARD_NORMAL_ENTROPY
     low, high = float(final.prior_entropy.min()), float(final.prior_entropy.max())
     if max(abs(low - ceiling), abs(high - ceiling)) > 1e-3:

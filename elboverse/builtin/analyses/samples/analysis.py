@@ -127,9 +127,12 @@ def _read(options: SamplesOptions, source: Rebuilt) -> Samples:
     points = source.points(slice(options.count))
     mean, _ = trained.encode(points)
     reconstructions, _ = trained.decode(mean)
-    latents = np.sqrt(trained.prior_variance) * trained.noise((len(points), trained.latent_dim), "samples", "latents")
+    latents = trained.prior_samples(trained.noise((len(points), trained.latent_dim), "samples", "latents"))
     sample_means, variances = trained.decode(latents)
-    samples = sample_means + np.sqrt(variances) * trained.noise(sample_means.shape, "samples", "points")
+    if np.isfinite(variances).all():
+        samples = sample_means + np.sqrt(variances) * trained.noise(sample_means.shape, "samples", "points")
+    else:
+        samples = trained.sample(latents, "samples", "points")
     dimension = points.shape[1]
     return Samples(
         data=trained.unscaled(points),

@@ -141,6 +141,12 @@ def _read(source: Rebuilt) -> Spectrum:
             f"{run.path}: the data have {dimension:,} dimensions, and spectrum works out the eigenvalues of at most "
             f"{_MOST_DIMENSIONS:,}"
         )
+    if not trained.family.gaussian:
+        raise AnalysisError(
+            f"{run.path}: got a model with a {trained.family.decoder} decoder and a {trained.family.prior} prior; "
+            "expected three diagonal Gaussians, since spectrum compares with probabilistic PCA. "
+            "`elboverse analyze stationarity` and `collapse` judge models of any family"
+        )
     eigenvalues, statistics = _measured(trained)
     beta = float(run.series("beta", trained.seed - trained.config.seed)[-1]) if len(run.steps) else 1.0
     decoder_variance = float(np.exp(statistics.decoder_log_var.mean()))

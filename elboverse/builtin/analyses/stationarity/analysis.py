@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import attrs
 import numpy as np
 
+from elboverse.analysis.family import decoder_symbol, family_of, varentropies
 from elboverse.analysis.reading import Array, Reading, ReplicaOptions, at, plural
 from elboverse.builtin.analyses.stationarity.gradient_norm import GradientNorm, gradient_norms, gradient_table
 from elboverse.components.registry import normalised
@@ -69,6 +70,8 @@ class Residuals:
         standard_errors: shape (E, R, Q); not a number where one point was evaluated.
         tolerances: in nats, shape (Q,).
         decoder_is_fixed: the model does not learn σ², so that R_σ and the gap need not vanish.
+        decoder_symbol: what the decoder's residual is called: R_σ of a Gaussian, R_dec of any other.
+        prior_is_judged: whether theory says that the prior's residuals vanish.
     """
 
     split: str
@@ -77,15 +80,20 @@ class Residuals:
     standard_errors: Array
     tolerances: Array
     decoder_is_fixed: bool
+    decoder_symbol: str = "R_σ"
+    prior_is_judged: bool = True
 
     @property
     def names(self) -> list[str]:
-        """What the quantities are called: R_σ, R_0, R_1, …, gap."""
-        return ["R_σ", *(f"R_{h}" for h in range(self.values.shape[2] - 2)), "gap"]
+        """What the quantities are called: R_σ or R_dec, R_0, R_1, …, gap."""
+        return [self.decoder_symbol, *(f"R_{h}" for h in range(self.values.shape[2] - 2)), "gap"]
 
     def verdict(self, evaluation: int, replica: int, quantity: int) -> Verdict:
         """Return the verdict on one quantity of one evaluation of one of the replicas read."""
-        if self.decoder_is_fixed and quantity in {0, self.values.shape[2] - 1}:
+        last = self.values.shape[2] - 1
+        if self.decoder_is_fixed and quantity in {0, last}:
+            return "not judged"
+        if not self.prior_is_judged and quantity > 0:
             return "not judged"
         return verdict(
             float(self.values[evaluation, replica, quantity]),
@@ -204,7 +212,8 @@ def _read(reading: Reading, tolerance: float) -> Residuals:
     if run.evaluation_points(split) < 2:
         errors = np.full_like(errors, np.nan)
     latents = run.latent_dim
-    in_nats = 0.5 * tolerance * np.array([dimension, *[1] * latents, dimension + latents])
+    decoder, prior = varentropies(run, split, dimension)
+    in_nats = tolerance * np.array([decoder, *[prior] * latents, decoder + prior * latents])
     found = reading.certificates()
     if found and split == "train":  # over all training points, with the error of Monte-Carlo samples alone
         for r, one in enumerate(found):
@@ -212,7 +221,16 @@ def _read(reading: Reading, tolerance: float) -> Residuals:
             sampled = np.array([residual.standard_error for residual in one.residuals])
             residuals[-1, r] = [*values, values.sum()]
             errors[-1, r] = [*sampled, np.sqrt((sampled**2).sum())]
-    return Residuals(split, run.evaluation_steps(split), residuals, errors, in_nats, _decoder_is_fixed(run))
+    return Residuals(
+        split,
+        run.evaluation_steps(split),
+        residuals,
+        errors,
+        in_nats,
+        _decoder_is_fixed(run),
+        decoder_symbol(run),
+        not family_of(run).prior_theorem,
+    )
 
 
 def _calibration(reading: Reading, tolerance: float) -> list[Table]:
@@ -222,7 +240,8 @@ def _calibration(reading: Reading, tolerance: float) -> list[Table]:
         return []
     words = {"stationary": "calibrated", "not stationary": "not calibrated", "undecided": "undecided"}
     dimension = at(run.data, "dimension")
-    scales = np.array([0.5 * dimension, *[0.5] * run.latent_dim])
+    decoder, prior = varentropies(run, "held_out", dimension)
+    scales = np.array([decoder, *[prior] * run.latent_dim])
     values, errors = (
         np.concatenate(
             [
@@ -233,9 +252,11 @@ def _calibration(reading: Reading, tolerance: float) -> list[Table]:
         )
         for suffix in ("", "_standard_error")
     )
+    if not scales.all():  # the decoder's varentropy is not known
+        return []
     mismatch = values / scales
     worst = np.abs(mismatch).argmax(0)
-    names = ["R_σ", *(f"R_{h}" for h in range(run.latent_dim))]
+    names = [decoder_symbol(run), *(f"R_{h}" for h in range(run.latent_dim))]
     rows = [
         (
             name,
@@ -258,6 +279,8 @@ def _calibration(reading: Reading, tolerance: float) -> list[Table]:
 
 def _decoder_is_fixed(run: Run) -> bool:
     """Return whether the model does not learn σ²: what the run recorded, and in files that do not say, its name."""
+    if family_of(run).decoder_theorem:
+        return True
     learned = at(run.documents, "model", "learns_decoder_variance")
     if isinstance(learned, bool):
         return not learned
@@ -293,7 +316,13 @@ def _notes(options: StationarityOptions, reading: Reading, residuals: Residuals,
         f"are stationary within a relative mismatch of {options.tolerance:g}."
     )
     notes = [overall]
-    if residuals.decoder_is_fixed:
+    family = family_of(reading.run)
+    if not family.is_gaussian:
+        notes.append(
+            f"{family.described}: R_dec is judged by the varentropy V, relative mismatch R/V; setting the temperature "
+            "right would gain R²/2V nats."
+        )
+    if residuals.decoder_is_fixed and family.decoder == "Gaussian":
         notes.append(
             "The decoder variance of this model is fixed: R_σ and with it the gap need not vanish at convergence, and "
             "the theorem ELBO = entropy sum does not apply."

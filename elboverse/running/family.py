@@ -1,0 +1,149 @@
+"""A run's family: whether its data fit the likelihood, what its rows hold, and what the run file says about it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from elboverse.components.registry import Selection
+from elboverse.config import ExperimentConfig
+from elboverse.contracts import Data, Likelihood, SamplingFree
+from elboverse.contracts.records import GAUSSIAN_LAYOUT, FamilyLayout, Layout
+from elboverse.data.check import findings
+from elboverse.data.support import require_support
+from elboverse.errors import ConfigError, PluginError
+from elboverse.runfile import schema
+from elboverse.theory import families
+from elboverse.theory.families import Family
+from elboverse.training.family_gradients import ELBO, Objective
+from elboverse.training.without_latents import MOST_POINTS, log_likelihood_without_latents
+
+__all__ = ["describe_family", "layout_of", "objective_of", "require_fitting"]
+
+
+def layout_of(family: Family, objective: Objective = ELBO) -> Layout:
+    """Return what the columns of a row are for a family and what is maximised."""
+    if family.gaussian and objective == ELBO:
+        return GAUSSIAN_LAYOUT
+    return FamilyLayout(
+        extra=objective.series,
+        decoder_has_entropy=family.decoder_has_entropy,
+        prior_has_entropy=family.prior_has_entropy,
+    )
+
+
+def objective_of(config: ExperimentConfig, model: Any, x: Tensor) -> Objective:
+    """Return what a config maximises: the ELBO, or more.
+
+    Args:
+        config: the run's.
+        model: any; one with a method ``extra(x, q, z)`` regularises itself.
+        x: points as the model sees them, at least two.
+
+    Raises:
+        ConfigError: the model's ELBO needs no samples, or its encoder no density, so that it cannot be maximised so.
+        PluginError: a regulariser breaks its contract.
+    """
+    extras: list[tuple[str, Any]] = []
+    if config.regulariser is not None:
+        who = f"regulariser {config.regulariser.name!r} of plugin {config.regulariser.registered.plugin}"
+        extras.append((who, config.regulariser.build()))
+    if callable(getattr(model, "extra", None)):
+        extras.append((f"model {config.model.name!r} of plugin {config.model.registered.plugin}", model))
+    training = config.training
+    weighted = training.objective == "importance-weighted"
+    if not extras and not weighted and training.free_bits == 0:
+        return ELBO
+    if isinstance(model, SamplingFree):
+        raise ConfigError(
+            f"training: got an objective beside the ELBO for model {config.model.name!r}, whose ELBO is exact and "
+            'needs no samples; expected objective = "elbo", free_bits = 0 and no regulariser'
+        )
+    training_mode = model.training
+    model.eval()
+    with torch.no_grad():
+        found = families.latents(
+            model, x, torch.zeros(len(x), families.latent_dim(model), dtype=x.dtype, device=x.device)
+        )
+    model.train(training_mode)
+    if weighted and not hasattr(found.encoder, "log_prob"):
+        raise ConfigError(
+            f'training.objective: got "importance-weighted"; expected "elbo", since {type(found.encoder).__name__} '
+            "offers no log_prob"
+        )
+    names: list[str] = []
+    for who, one in extras:
+        with torch.no_grad():
+            terms = one.extra(families.observed(model, x), found.encoder, found.z)  # noqa: S610 - no SQL
+        if not isinstance(terms, Mapping) or any(not isinstance(v, Tensor) or v.ndim for v in terms.values()):
+            raise PluginError(f"{who}: extra(x, q, z) must return name → tensor of shape (), not {terms!r}")
+        for name in terms:
+            if not schema.is_name(name) or name in schema.UNITS or name in names:
+                raise PluginError(f"{who}: extra(x, q, z) names a term {name!r}; expected a lower-case name of its own")
+            names.append(name)
+
+    def regularise(points: Tensor, q: Any, z: Tensor) -> Mapping[str, Tensor]:
+        return {name: value for _, one in extras for name, value in one.extra(points, q, z).items()}  # noqa: S610
+
+    return Objective(
+        free_bits=training.free_bits,
+        importance_weighted=weighted,
+        regulariser=regularise if extras else None,
+        names=tuple(names),
+    )
+
+
+def require_fitting(parts: Sequence[Data], model: Any, config: ExperimentConfig) -> None:
+    """Check that the data of every replica are what the model's likelihood is defined on, where it says what that is.
+
+    Args:
+        parts: the data of each replica.
+        model: any.
+        config: the run's.
+
+    Raises:
+        DataError: a value is not.
+    """
+    likelihood = getattr(model, "likelihood", None)
+    if not isinstance(likelihood, Likelihood):
+        return
+    chosen = getattr(config.model.options, "likelihood", None)
+    name = chosen.name if isinstance(chosen, Selection) else type(likelihood).__name__
+    groups = int(getattr(likelihood, "categories", 0))
+    who = f"{config.dataset.registered.kind} {config.dataset.name!r}"
+    for data in {id(part): part for part in parts}.values():
+        require_support(data, likelihood.support, name, who, groups)
+    for sentence in findings(parts[0], likelihood.support):
+        warnings.warn(f"{who}: {sentence}", RuntimeWarning, stacklevel=2)
+
+
+def describe_family(model: Any, family: Family, data: Data) -> dict[str, Any]:
+    """Return what a model's distributions are, and where theory ends, as a document of the run file.
+
+    Args:
+        model: any.
+        family: of `theory.families.described`.
+        data: of the first replica; the model without latents is fitted to them.
+    """
+    theorem = getattr(model, "theorem", None)
+    if not isinstance(theorem, Mapping):
+        unknown = "" if family.gaussian else "this model does not say whether its residuals vanish at stationary points"
+        theorem = {"decoder": unknown, "prior": unknown}
+    return {**attrs.asdict(family), "theorem": dict(theorem), **_without_latents(model, data)}
+
+
+def _without_latents(model: Any, data: Data) -> dict[str, Any]:
+    """Return ELBO_0 by split, where the likelihood is one that can be fitted by itself."""
+    likelihood = getattr(model, "likelihood", None)
+    if not isinstance(likelihood, Likelihood) or data.stream is not None:
+        return {}
+    parts = [part[:MOST_POINTS] for part in (data.train, data.held_out) if len(part)]
+    found = log_likelihood_without_latents(likelihood, *(data.scaled(part) for part in parts))
+    named = dict(zip(("train", "held_out"), found, strict=False))
+    return {"without_latents": {split: value for split, value in named.items() if math.isfinite(value)}}
