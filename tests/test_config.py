@@ -97,7 +97,7 @@ def test_variants_of_an_experiment_differ_in_what_they_are_named_after(variant: 
 
 def test_the_resolved_config_holds_every_default() -> None:
     table = to_table(load(MINIMAL))
-    assert table["training"]["batch_size"] == 1024
+    assert "batch_size" not in table["training"]  # it depends on the data
     assert table["model"]["network"]["name"] == "mlp"
     assert "constraint" not in table
 
@@ -235,7 +235,7 @@ def test_a_config_that_is_not_there_lists_what_is(source: str, reason: str) -> N
     ("content", "reason"),
     [
         (b"seed = ", "no valid TOML"),
-        (b"\xff\xfe", "no text file in UTF-8"),
+        (b"\xff\xfe", "not a text file in UTF-8"),
         (b"seed = " + b"9" * 5000, "no usable TOML"),
         (b"a = " + b"[" * 100_000, "no usable TOML"),
         (b"# " + b"x" * (1 << 20), "more than 1,048,576 bytes"),

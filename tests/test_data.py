@@ -75,7 +75,7 @@ def test_values_whose_range_overflows_are_refused(kind: str) -> None:
 
 
 def test_an_unknown_scaling_lists_the_known_ones() -> None:
-    with pytest.raises(DataError, match="'whiten' given, allowed is 'min-max', 'standard' or 'none'"):
+    with pytest.raises(DataError, match="got 'whiten'; expected 'min-max', 'standard' or 'none'"):
         fit_scaling("whiten", draws(4, 2))
 
 

@@ -15,12 +15,15 @@ import click
 from elboverse.cli.figures import check_figure, write_figure
 from elboverse.components.registry import Registered, Registry, Selection, discover
 from elboverse.config import apply_override
+from elboverse.config.own_data import is_data_file
 from elboverse.config.structuring import Faults, build_converter, structure_selection
 from elboverse.contracts import Fetchable, FromFiles
 from elboverse.data.cache import PREPARED, cache_folder
 from elboverse.errors import ConfigError, DataError, ElboverseError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from elboverse.contracts import Data, Stream
 
 __all__ = ["availability", "data"]
@@ -59,13 +62,19 @@ def list_(*, as_json: bool) -> None:
 @_seed
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(name: str, overrides: tuple[str, ...], seed: int, *, as_json: bool) -> None:
-    """Describe the dataset NAME: size, shape, range, ground truth, fingerprint. Nothing is downloaded."""
+    """Describe the dataset NAME, or a data file: size, shape, range, ground truth, what was taken for what.
+
+    Nothing is downloaded.
+    """
     described = _described(_built(_selected(name, overrides), seed))
     if as_json:
         click.echo(json.dumps(described, indent=2, ensure_ascii=False))
         return
+    notes = described.pop("notes", [])
     for key, value in described.items():
         click.echo(f"{key.replace('_', ' '):28} {_shown(value)}")
+    for note in notes:
+        click.echo(f"– {note}")
 
 
 @data.command()
@@ -174,10 +183,13 @@ def _selected(name: str, overrides: Iterable[str]) -> Selection:
         ConfigError: with every fault of its options.
     """
     registry = discover()
-    registry.find("dataset", name)
     table: dict[str, Any] = {"name": name}
+    if is_data_file(Path(name)) or Path(name).is_file():
+        table = {"name": "array", "path": name}
+    else:
+        registry.find("dataset", name)
     for text in overrides:
-        apply_override(table, text)
+        apply_override(table, text.removeprefix("dataset."))  # as messages and configs call it
     return _select(registry, table)
 
 
@@ -208,9 +220,16 @@ def _described(built: Data) -> dict[str, Any]:
         "dimensions": built.dimension,
         "names": list(built.names),
         "unit": built.unit,
+        "label": built.label_name,
+        "labels": [] if built.labels is None else sorted({str(label) for label in built.labels})[:_SHOWN_NAMES],
+        "index": built.index_name,
         "range": list(built.value_range()),
         "range_as_trained": [float(built.scaled(low).min()), float(built.scaled(high).max())],
+        "range_held_out_as_trained": _scaled_range(built, built.held_out),
         "scaling": built.scaling.kind,
+        "scaled_by": "one scale"
+        if bool((built.scaling.scale == built.scaling.scale[0]).all())
+        else "one per dimension",
         "stored_as": str(built.train.dtype).removeprefix("torch."),
         "megabytes": round(size / 1e6, 1),
         "augmented": built.augment is not None,
@@ -218,7 +237,15 @@ def _described(built: Data) -> dict[str, Any]:
         "held_out_log_likelihood": built.held_out_log_likelihood,
         "fingerprint": built.fingerprint,
         **({} if built.stream is None else _described_stream(built.stream)),
+        **({"notes": list(built.notes)} if built.notes else {}),
     }
+
+
+def _scaled_range(built: Data, points: Tensor) -> list[float]:
+    if not len(points):
+        return []
+    low, high = (built.scaled(getattr(points, bound)(0)) for bound in ("amin", "amax"))
+    return [float(low.min()), float(high.max())]
 
 
 def _described_stream(stream: Stream) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from elboverse.config import advising, apply_override, apply_sweeps, from_table, read_table
+from elboverse.config.own_data import is_data_file
 from elboverse.runfile import Run
 from elboverse.running.sweep import SWEEP_FILE, is_sweep, refuse_both, resume_sweep, train_sweep
 from elboverse.theory import identities
@@ -122,6 +123,8 @@ def train(
 ) -> None:
     """Train what CONFIG describes: a TOML file or the name of a shipped config (see `elboverse config list`).
 
+    A data file in its place, such as table.csv, is trained on with settings that suit most tables.
+
     Without CONFIG, a small VAE on points of a noisy circle.
     """
     console = Console(quiet=quiet, highlight=False)
@@ -158,6 +161,13 @@ def train(
         raise click.UsageError("--like takes the config of an earlier run; give it or CONFIG, not both.")
     earlier = None if like is None else _opened(like)
     given = dict(earlier.config) if earlier is not None else read_table(config)
+    if config is not None and is_data_file(Path(config)):
+        console.print(
+            f"{config} is a data file, so settings for it are taken: {given['model']['name']} with "
+            f"{given['model']['latent_dim']} latents. "
+            f"`elboverse config show {shlex.quote(config)}` prints them as a config.",
+            soft_wrap=True,
+        )
     table = dict(given)
     overridden = [apply_override(table, override) for override in (*overrides, *_copies(replicas, seeds))]
     apply_sweeps(table, swept)
@@ -253,7 +263,7 @@ def _headline(config: ExperimentConfig) -> str:
     replicas = f", {training.replicas} replicas" if training.replicas > 1 else ""
     return (
         f"Training {config.model.name} on {config.dataset.name}: {training.epochs} epochs, "
-        f"batch {training.batch_size}, seed {config.seed}{replicas}"
+        f"batch {training.batch_size or 'of 1024 at most'}, seed {config.seed}{replicas}"
     )
 
 

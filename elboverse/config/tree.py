@@ -15,6 +15,7 @@ import tomli_w
 from elboverse.components.hookspecs import selects
 from elboverse.components.registry import Registry, Selection, discover
 from elboverse.config.fitting import component_conflicts, scaling_misfits, with_scaling
+from elboverse.config.own_data import is_data_file, table_of_data_file, with_paths_from
 from elboverse.config.structuring import build_converter, in_range, structure, unstructure
 from elboverse.errors import ConfigError, nearest
 
@@ -70,7 +71,7 @@ class TrainingConfig:
 
     Args:
         epochs: passes over the training points.
-        batch_size: B, points per step; those left over at the end of an epoch are skipped, other ones in each.
+        batch_size: B, points per step, min(1024, N) by default; those left over at the end of an epoch are skipped.
         learning_rate: Adam's, for all parameters but the variances.
         variance_learning_rate: Adam's, for the variance parameters.
         variances: ``"learned"`` by gradient, or ``"optimal"``: set to their closed form in each step.
@@ -97,7 +98,7 @@ class TrainingConfig:
     """
 
     epochs: int = attrs.field(default=150, validator=in_range(minimum=1, maximum=MOST_EPOCHS))
-    batch_size: int = attrs.field(default=1024, validator=in_range(minimum=1))
+    batch_size: int | None = attrs.field(default=None, validator=in_range(minimum=1))
     learning_rate: float = attrs.field(default=1e-3, validator=in_range(above=0))
     variance_learning_rate: float = attrs.field(default=1e-3, validator=in_range(above=0))
     variances: Literal["learned", "optimal"] = "learned"
@@ -239,14 +240,16 @@ def read_table(source: str | Path | None) -> dict[str, Any]:
         ConfigError: there is none, or it is no TOML.
     """
     path = find_config(DEFAULT if source is None else source)
+    if is_data_file(path):
+        return table_of_data_file(path)
     try:
         if path.stat().st_size > MAXIMUM_BYTES:
             raise ConfigError(f"{path}: more than {MAXIMUM_BYTES:,} bytes; a config is a small TOML file")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return with_paths_from(path.parent, tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: no text file in UTF-8, so no TOML") from error
+        raise ConfigError(f"{path}: not a text file in UTF-8, so no TOML") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: no valid TOML: {error}") from error
     except (RecursionError, ValueError) as error:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import attrs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Generator, Tensor
 
 __all__ = ["Data", "Fetchable", "FromFiles", "Regime", "Scaling", "Stream", "is_image"]
@@ -126,6 +127,13 @@ class Data:
         augment: returns a training batch, scaled and of shape (B, D), with each point replaced by a random variant of
             it, such as its mirror image; all randomness from the generator. None for no augmentation, and beside a
             stream, whose points are new ones anyway.
+        order: position of each point in its file, training points first and then the held-out ones, integers of shape
+            (N + M,); None where there is no file.
+        index: name of each point, such as a table's first column, in the same order; None for none.
+        index_name: what the file calls the index.
+        labels: of the points, which training never sees, in the same order; None for none.
+        label_name: what the file calls the labels.
+        notes: sentences about what was taken for what and what stands out, for people.
         stream: where the points come in an order and without end; training then goes along it, and `train` and
             `held_out` are samples of it to look at. None for points that epochs go through in a random order.
     """
@@ -141,6 +149,12 @@ class Data:
     held_out_log_likelihood: float | None = None
     augment: Callable[[Tensor, Generator], Tensor] | None = None
     stream: Stream | None = None
+    order: NDArray[Any] | None = None
+    index: NDArray[Any] | None = None
+    index_name: str = ""
+    labels: NDArray[Any] | None = None
+    label_name: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def dimension(self) -> int:

@@ -8,7 +8,7 @@ from elboverse.faces import found_in
 
 if TYPE_CHECKING:
     from elboverse.data.cache import PREPARED, cache_folder, prepared_folder, replacing, unwritable
-    from elboverse.data.preparing import fingerprint, fit_scaling, prepare, require_finite, split
+    from elboverse.data.preparing import fingerprint, fit_scaling, prepare, require_finite, split, split_order
 
 __all__ = [
     "PREPARED",
@@ -20,6 +20,7 @@ __all__ = [
     "replacing",
     "require_finite",
     "split",
+    "split_order",
     "unwritable",
 ]
 
@@ -33,6 +34,7 @@ _HOMES = {
     "replacing": "elboverse.data.cache",
     "require_finite": "elboverse.data.preparing",
     "split": "elboverse.data.preparing",
+    "split_order": "elboverse.data.preparing",
     "unwritable": "elboverse.data.cache",
 }
 

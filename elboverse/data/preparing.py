@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -13,7 +14,10 @@ from elboverse.contracts import Data, Scaling
 from elboverse.errors import DataError
 from elboverse.seeding import generator
 
-__all__ = ["fingerprint", "fit_scaling", "prepare", "require_finite", "split"]
+__all__ = ["fingerprint", "fit_scaling", "prepare", "require_finite", "split", "split_order"]
+
+AT_ONCE: Final = 1 << 22
+"""How many values are widened to float64 at a time."""
 
 
 def split(points: Tensor, held_out_fraction: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -27,41 +31,71 @@ def split(points: Tensor, held_out_fraction: float, seed: int) -> tuple[Tensor, 
     Raises:
         DataError: no training point would be left.
     """
-    held_out = int(len(points) * held_out_fraction)
-    if len(points) - held_out < 1:
-        raise DataError(f"{len(points)} points, {held_out} of them held out: no point is left to train on")
-    order = torch.randperm(len(points), generator=generator(seed, "split"))
-    return points[order[held_out:]], points[order[:held_out]]
+    train, held_out = split_order(len(points), held_out_fraction, seed)
+    return points[train], points[held_out]
 
 
-def fit_scaling(kind: str, train: Tensor) -> Scaling:
+def split_order(count: int, held_out_fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Return which points are training points and which are held out, as positions; see `split`.
+
+    Raises:
+        DataError: no training point would be left.
+    """
+    held_out = int(count * held_out_fraction)
+    if count - held_out < 1:
+        raise DataError(f"got {count} points, {held_out} of them held out; so no point is left to train on")
+    order = torch.randperm(count, generator=generator(seed, "split"))
+    return order[held_out:], order[:held_out]
+
+
+def fit_scaling(kind: str, train: Tensor, *, whole: bool = False) -> Scaling:
     """Return the scaling of that kind, fitted on training points of shape (N, D).
 
     ``"min-max"`` maps each dimension's training range to [0, 1], ``"standard"`` to mean 0 and standard deviation 1,
-    ``"none"`` leaves it. A dimension that does not vary is shifted only.
+    ``"none"`` leaves it. A dimension that does not vary is shifted, and scaled as the median of the others is, so that
+    held-out values that differ there stay comparable.
+
+    Args:
+        kind: ``"min-max"``, ``"standard"`` or ``"none"``.
+        train: floating point or bytes.
+        whole: fit one map for all dimensions together, as images and spectra need.
 
     Raises:
         DataError: the kind is unknown, or the range of a dimension overflows the type of the points.
     """
+    dtype = train.dtype if train.is_floating_point() else torch.float32
+    if kind == "none":
+        return Scaling(kind, torch.zeros(train.shape[1], dtype=dtype), torch.ones(train.shape[1], dtype=dtype))
+    if kind not in {"min-max", "standard"}:
+        raise DataError(f"scaling: got {kind!r}; expected 'min-max', 'standard' or 'none'")
     lowest, highest = train.amin(0).double(), train.amax(0).double()
+    if whole:
+        lowest, highest = lowest.min().expand_as(lowest), highest.max().expand_as(highest)
     if kind == "min-max":
         offset, scale = lowest, highest - lowest
-    elif kind == "standard":
-        wide = train.double()
-        offset, scale = wide.mean(0), wide.std(0, correction=0)
-    elif kind == "none":
-        return Scaling(kind, torch.zeros_like(train[0]), torch.ones_like(train[0]))
     else:
-        raise DataError(f"scaling: {kind!r} given, allowed is 'min-max', 'standard' or 'none'")
+        offset, scale = _mean_and_deviation(train, whole=whole)
     # Compared by range: the mean of equal numbers is off by a rounding error, which must not be blown up to one.
     varies = (highest > lowest) & (scale > 0)
-    offset = torch.where(varies, offset, lowest).to(train.dtype)
-    scale = torch.where(varies, scale, torch.ones_like(scale)).to(train.dtype)
-    if not bool((offset.isfinite() & scale.isfinite()).all()):
-        raise DataError(
-            f"scaling: the values are too large for {kind!r} in {train.dtype}; divide them by a common unit"
-        )
+    usual = scale[varies].median() if bool(varies.any()) else torch.ones((), dtype=torch.float64)
+    offset = torch.where(varies, offset, lowest).to(dtype)
+    scale = torch.where(varies, scale, usual).to(dtype)
+    if not bool((offset.isfinite() & scale.isfinite() & (scale > 0)).all()):
+        raise DataError(f"scaling: the values are too large for {kind!r} in {dtype}; divide them by a common unit")
     return Scaling(kind, offset, scale)
+
+
+def _mean_and_deviation(train: Tensor, *, whole: bool) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each dimension, shape (D,) each; bytes are widened a part at a time."""
+    if train.is_floating_point() and not whole:
+        wide = train.double()
+        return wide.mean(0), wide.std(0, correction=0)
+    parts = train.split(max(1, AT_ONCE // train.shape[1]))
+    mean = sum((part.double().sum(0) for part in parts), torch.zeros(train.shape[1], dtype=torch.float64)) / len(train)
+    mean = mean.mean().expand_as(mean) if whole else mean
+    square = sum(((part.double() - mean).square().sum(0) for part in parts), torch.zeros_like(mean)) / len(train)
+    square = square.mean().expand_as(square) if whole else square
+    return mean.contiguous(), square.sqrt().contiguous()
 
 
 def require_finite(points: Tensor, what: str) -> None:

@@ -49,6 +49,9 @@ MOST_STEPS: Final = 100_000_000
 BUILT_TWICE: Final = 5_000_000
 """Models of at most so many parameters are built once more, to see that they come out equal."""
 
+DEFAULT_BATCH: Final = 1024
+"""Points per step where a config does not say, if there are so many."""
+
 ROWS_AT_ONCE: Final = 8192
 """How many latents, points times samples, go through the decoder together; more leave the processor's cache."""
 
@@ -104,6 +107,10 @@ def build_experiment(
 
     parts = _load(config.dataset, seeds)
     data = parts[0]
+    if training.batch_size is None:
+        count = len(data.train) if data.stream is None else DEFAULT_BATCH
+        training = attrs.evolve(training, batch_size=min(DEFAULT_BATCH, count))
+        config = attrs.evolve(config, training=training)  # what is recorded says how large the batches were
     intake = Intake.of(data, device, dtype)
 
     modules = [_build_model(config.model, data.shape, seed).to(device=device, dtype=dtype) for seed in seeds]
@@ -131,7 +138,7 @@ def build_experiment(
     sample_shape: tuple[int, ...] | None = (training.samples,) if training.samples > 1 else ()
     if isinstance(models[0], SamplingFree):
         sample_shape = None
-    batch_size = training.batch_size
+    batch_size = cast(int, training.batch_size)
     item_size = torch.empty((), dtype=dtype).element_size()
     noise = Noise(
         None if sample_shape is None else (*sample_shape, batch_size, latent_dim),
@@ -253,7 +260,7 @@ def _step_settings(
         optimal=training.variances == "optimal",
         learning_rate=training.learning_rate,
         variance_learning_rate=training.variance_learning_rate,
-        samples_at_once=training.samples_at_once or default_samples_at_once(training.batch_size),
+        samples_at_once=training.samples_at_once or default_samples_at_once(cast(int, training.batch_size)),
         compile_mode=None if training.compile == "off" else training.compile,
     )
 

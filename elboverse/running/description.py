@@ -43,6 +43,9 @@ def run_documents(
             "names": list(data.names),
             "unit": data.unit,
             "fingerprint": data.fingerprint,
+            "label": data.label_name,
+            "index": data.index_name,
+            "notes": list(data.notes),
             "scaling": {
                 "kind": data.scaling.kind,
                 "offset": data.scaling.offset.tolist(),

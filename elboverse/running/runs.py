@@ -357,7 +357,10 @@ def _describe_data(data: Data) -> str:
     if data.train.is_floating_point():
         low, high = data.value_range()
         kind = f"values {low:.4g} to {high:.4g}{f' {data.unit}' if data.unit else ''}, scaling {data.scaling.kind}"
-    return f"Data: {len(data.train):,} training and {len(data.held_out):,} held-out points of shape {shape}, {kind}"
+    described = (
+        f"Data: {len(data.train):,} training and {len(data.held_out):,} held-out points of shape {shape}, {kind}"
+    )
+    return "\n  ".join((described, *data.notes))
 
 
 def _walk(experiment: Experiment, sinks: Sequence[Sink], run_file: RunFileSink, path: Path) -> None:

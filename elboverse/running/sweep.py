@@ -214,6 +214,9 @@ def _require_of_this_sweep(
         return
     epochs = before.pop("training.epochs", 0)
     wanted.pop("training.epochs")
+    if wanted.get("training.batch_size") is None:  # then each run worked it out for itself
+        before.pop("training.batch_size", None)
+        wanted.pop("training.batch_size", None)
     differing = sorted(key for key in {*before, *wanted} if before.get(key) != wanted.get(key))
     if differing:
         raise RunFileError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, cast
 
@@ -87,6 +88,7 @@ class Evaluator:
         self._samples = sample_shape[0] if sample_shape else 1
         self._latent_dim = latent_dim
         self._intake = intake
+        self._told = False
 
     def evaluate(self, step: Step, done: int, epoch: int) -> Evaluation:
         """Return the terms of every replica, averaged over the points, after `done` updates.
@@ -98,10 +100,15 @@ class Evaluator:
         """
         points = self._at(done)
         blocks, share_at_floor = [], 0.0
+        tables = []
         for replicas in self._blocks(points):
             statistics = list(self._mapped(step, self._family or point_statistics, points, replicas))
             # Points last and contiguous: reductions over them are several times as fast.
-            table = torch.cat(statistics, dim=1).double().transpose(1, 2).contiguous().cpu().numpy()
+            tables.append(torch.cat(statistics, dim=1).double().transpose(1, 2).contiguous().cpu().numpy())
+        count = points.shape[-2]
+        if self.split == "held_out":
+            tables, count = self._usable(tables, count)
+        for table in tables:
             blocks.append(averages_of(table) if self._family is None else family_averages(table))
             if self._family is None:
                 share_at_floor = max(share_at_floor, float(table[:, 3].mean(-1).max()))
@@ -110,11 +117,31 @@ class Evaluator:
             split=self.split,
             step=done,
             epoch=epoch,
-            points=points.shape[-2],
+            points=count,
             scalars={name: values for name, values in averages.items() if values.ndim == 1},
             per_latent={name: values for name, values in averages.items() if values.ndim == 2},
             share_at_floor=share_at_floor,
         )
+
+    def _usable(self, tables: list[npt.NDArray[np.float64]], count: int) -> tuple[list[npt.NDArray[np.float64]], int]:
+        """Return the held-out terms without points whose terms are not finite, and how many points are left.
+
+        Such points, outliers as a rule, are told once. Where no point is usable, the model is to blame.
+        """
+        usable = np.logical_and.reduce([np.isfinite(table).all(axis=(0, 1)) for table in tables])
+        bad = np.flatnonzero(~usable)
+        if not len(bad) or len(bad) == count:
+            return tables, count
+        if not self._told:
+            self._told = True
+            listed = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+            warnings.warn(
+                f"{len(bad):,} of {count:,} held-out points have no finite ELBO, so their averages leave them out: "
+                f"held-out points {listed} (counted from 0). Look for outliers with `elboverse data info`.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return [table[..., usable] for table in tables], count - len(bad)
 
     def closed_form(self, step: Step, done: int, names: VarianceParameters) -> dict[str, Tensor]:
         """Return the closed-form variances over all points, name → shape (R, ...).

@@ -28,6 +28,11 @@ ADVICE: Final = (
     "initial log-variances."
 )
 
+ADVICE_BEFORE_TRAINING: Final = (
+    "No update was made yet, so the points are to blame, or the initial weights: look at their range with `elboverse "
+    'data info`, and scale them with dataset.scaling = "standard".'
+)
+
 LONGEST_SILENCE: Final = 1.0
 """Seconds after which a chunk of steps is cut, so that slow steps are shown and saved too."""
 
@@ -308,7 +313,7 @@ class Loop:
         before = "no row is good" if last_good < 0 else f"the last good row is step {last_good}"
         return NonFiniteError(
             f"step {number}: {term}{self._of_replica(replica)} is {columns[replica, column]}; {before}. "
-            f"{self._norms(replica)}. {ADVICE}"
+            f"{self._norms(replica)}. {ADVICE if self.done else ADVICE_BEFORE_TRAINING}"
         )
 
     def _norms(self, replica: int) -> str:
@@ -362,6 +367,7 @@ class Loop:
                 term = f"{name} of latent {latent[0]}" if latent else name
                 return NonFiniteError(
                     f"evaluation after {self.done} updates: {term} on {evaluation.split}{self._of_replica(replica)} is "
-                    f"{values[replica, *latent]}. {self._norms(replica)}. {ADVICE}"
+                    f"{values[replica, *latent]}. {self._norms(replica)}. "
+                    f"{ADVICE if self.done else ADVICE_BEFORE_TRAINING}"
                 )
         return None

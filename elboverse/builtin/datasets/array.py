@@ -1,30 +1,38 @@
-"""The user's own points, from a file: `.npy`, `.npz`, `.csv` or HDF5. No plugin is needed for these."""
+"""The user's own points, from a file of any common kind. No plugin is needed for these."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import os
+import warnings
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import attrs
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from elboverse.builtin.datasets.csv_file import read_csv
-from elboverse.builtin.datasets.file_limits import MAXIMUM_BYTES
-from elboverse.builtin.datasets.hdf5_file import read_hdf5
-from elboverse.builtin.datasets.numpy_file import read_npy, read_npz
 from elboverse.config.structuring import in_range
-from elboverse.contracts import Data
-from elboverse.data import prepare
+from elboverse.contracts import Data, is_image
+from elboverse.data import fingerprint, fit_scaling, require_finite, split_order
+from elboverse.data.outliers import outlier_notes
+from elboverse.data.reading import RawPoints, ReadingOptions, read
 from elboverse.errors import DataError
 
-__all__ = ["ArrayOptions", "build_array"]
+__all__ = ["ArrayOptions", "build_array", "data_of_points"]
 
-Read = tuple[NDArray[Any], tuple[str, ...]]
-"""An array as it is stored, and the names of its columns where the file has some."""
+_LARGE: Final = 1e3
+"""How many standard deviations a mean may lie from zero, before float32 is too coarse for the difference."""
+
+
+def _absolute(path: str | Path) -> Path:
+    """Return a path from the root, so that a run finds its data from any folder; ``~`` is the home folder."""
+    return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - Path.resolve would follow links
+
+
+def _separators(_instance: Any, _attribute: Any, value: str | None) -> None:
+    if value is not None and len(value) != 1 and value not in {"tab", "space", "\\t"}:
+        raise ValueError(f"got {value!r}; expected one character, 'tab' or 'space'")
 
 
 @attrs.frozen(kw_only=True)
@@ -32,97 +40,136 @@ class ArrayOptions:
     """Options of the array dataset.
 
     Args:
-        path: a ``.npy``, ``.npz``, ``.csv``, ``.h5`` or ``.hdf5`` file. The first axis counts the points; further axes
-            are the shape of one point, such as the rows and columns of an image.
-        key: the array's name inside an ``.npz`` or its path inside an HDF5 file; needed if there are several.
+        path: the file: NumPy (``.npy``, ``.npz``), CSV and other text, packed or not, Parquet, Feather, Excel, HDF5,
+            MATLAB or netCDF. The first axis counts the points; further axes are the shape of one point, such as the
+            rows and columns of an image.
+        key: the array's name inside an ``.npz``, MATLAB or netCDF file, its path inside an HDF5 file, or the sheet of
+            an Excel file; needed if there are several.
+        columns: the columns of a table that are dimensions, by name or by number from 0; or those to leave out, each
+            with a ``!`` before it. By default all but index, labels and texts.
+        label: the column of the labels, by name or number, which is no dimension; an empty string for none; by default
+            guessed from its name, and said.
+        header: whether the first line of a text file holds names; ``"auto"`` judges it, and says so.
+        separator: what separates the cells of a text file, a character, ``"tab"`` or ``"space"``; judged by default.
+        decimal: the decimal mark of a text file, ``"."`` or ``","``; judged by default.
+        missing: ``"error"`` refuses missing values, ``"drop-rows"`` leaves out the rows that lack some.
+        missing_values: numbers or texts that mark a missing value, besides the usual ones.
+        transpose: whether the array's axes are reversed, as where points are columns.
         held_out: share of the points that training never sees, 0 ≤ f < 1.
-        scaling: ``"min-max"`` maps the training range of each dimension to [0, 1], ``"standard"`` to mean 0 and
-            standard deviation 1, ``"none"`` leaves the values as they are.
+        seed: fixes the split, while the run's seed varies the rest; the run's own seed by default.
+        scaling: ``"min-max"`` maps the training range to [0, 1], ``"standard"`` to mean 0 and standard deviation 1,
+            ``"none"`` leaves the values as they are.
+        scaling_per: ``"dimension"`` scales each dimension by itself, ``"array"`` all with one scale; ``"auto"`` takes
+            one for images and spectra.
     """
 
-    path: Path
+    path: Path = attrs.field(converter=_absolute)
     key: str | None = None
+    columns: tuple[str | int, ...] | None = None
+    label: str | int | None = None
+    header: Literal["auto"] | bool = "auto"
+    separator: str | None = attrs.field(default=None, validator=_separators)
+    decimal: Literal[".", ","] | None = None
+    missing: Literal["error", "drop-rows"] = "error"
+    missing_values: tuple[str | float, ...] = ()
+    transpose: bool = False
     held_out: float = attrs.field(default=0.5, validator=in_range(minimum=0, below=1))
+    seed: int | None = attrs.field(default=None, validator=in_range(minimum=0))
     scaling: Literal["min-max", "standard", "none"] = "min-max"
+    scaling_per: Literal["auto", "dimension", "array"] = "auto"
 
     def places(self) -> tuple[Path]:
         """Return the file."""
         return (self.path,)
+
+    def reading(self) -> ReadingOptions:
+        """Return what of this concerns the reader."""
+        taken = [field.name for field in attrs.fields(ReadingOptions)]
+        return ReadingOptions(**{name: getattr(self, name) for name in taken})
 
 
 def build_array(options: ArrayOptions, seed: int) -> Data:
     """Return the points of the user's file.
 
     Raises:
-        DataError: it is missing, damaged, of an unknown format, or holds anything but finite real numbers.
+        DataError: it is missing, damaged, of an unknown kind, or holds anything but finite real numbers.
     """
-    array, names = _read(options.path, options.key)
-    values = _as_floating(array, options.path)
-    shape = values.shape[1:] or (1,)
-    return prepare(
-        torch.from_numpy(values.reshape(len(values), math.prod(shape))),
-        seed=seed,
-        held_out=options.held_out,
-        scaling=options.scaling,
+    return data_of_points(read(options.path, options.reading()), options, seed, str(options.path))
+
+
+def data_of_points(raw: RawPoints, options: Any, seed: int, what: str) -> Data:
+    """Return raw points as `contracts.Data`: split and scaled, with what stands out said in warnings.
+
+    Args:
+        raw: as a reader gives them.
+        options: with ``held_out``, ``seed``, ``scaling`` and ``scaling_per`` as `ArrayOptions` has them.
+        seed: the run's seed, which decides the split unless the options fix it.
+        what: how messages call the data.
+
+    Raises:
+        DataError: there are no points, or some are not finite.
+    """
+    values, shape = raw.values, raw.values.shape[1:] or (1,)
+    points = torch.from_numpy(values.reshape(len(values), math.prod(shape)))
+    if points.is_floating_point() or 0 in points.shape:
+        _require_finite(points, raw, what)
+    whole = options.scaling_per == "array" or (options.scaling_per == "auto" and (is_image(shape) or raw.is_curve))
+    train_rows, held_rows = split_order(len(points), options.held_out, seed if options.seed is None else options.seed)
+    train, held_out = points[train_rows], points[held_rows]
+    if points.dtype == torch.float32 and options.scaling != "none" and _is_coarse(train):
+        train, held_out = train.double(), held_out.double()
+    scaling = fit_scaling(options.scaling, train, whole=whole)
+    order = torch.cat((train_rows, held_rows)).numpy()
+    notes = [str(finding) for finding in raw.findings if not finding.doubtful]
+    if whole and options.scaling != "none":
+        why = (
+            ""
+            if options.scaling_per == "array"
+            else ", as the points are " + ("images" if is_image(shape) else "curves")
+        )
+        notes.append(f"all dimensions share one scale{why} (dataset.scaling_per settles it)")
+    doubts = [str(finding) for finding in raw.findings if finding.doubtful]
+    doubts += outlier_notes(train, held_out, scaling, order, raw.names, raw.place, whole=whole)
+    for doubt in doubts:
+        warnings.warn(f"{what}: {doubt}", RuntimeWarning, stacklevel=2)
+    if train.is_floating_point():
+        train = scaling.apply(train)
+        held_out = scaling.apply(held_out)  # one after the other, so that at most three copies are in memory at a time
+        if not bool(train.isfinite().all()) or not bool(held_out.isfinite().all()):
+            raise DataError(f"{what}: scaled values are too large for {train.dtype}; divide them by a common unit")
+    return Data(
+        train=train,
+        held_out=held_out,
         shape=shape,
-        names=names,
-        what=str(options.path),
+        scaling=scaling,
+        fingerprint=fingerprint(train, held_out),
+        names=raw.names,
+        order=order,
+        index=raw.index[order],
+        index_name=raw.index_name,
+        labels=None if raw.labels is None else raw.labels[order],
+        label_name=raw.label_name,
+        notes=(*notes, *doubts),
     )
 
 
-def _read(path: Path, key: str | None) -> Read:
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: a file of type {path.suffix!r} given, allowed is {', '.join(READERS)}")
-    try:
-        if not path.is_file():
+def _require_finite(points: torch.Tensor, raw: RawPoints, what: str) -> None:
+    require_shape = points.ndim == 2 and 0 not in points.shape
+    if require_shape and not bool(torch.isfinite(points.sum(dtype=torch.float64))):
+        bad = (~torch.isfinite(points)).nonzero()
+        if len(bad):
+            row, column = (int(place) for place in bad[0])
+            named = f" ({raw.names[column]})" if raw.names else ""
             raise DataError(
-                f"{path}: {'is no file' if path.exists() else 'no such file'}; dataset.path names the data file"
+                f"{what}: {raw.place(row)}, column {column + 1}{named}: got {float(points[row, column]):g}; expected "
+                f"finite numbers, and {len(bad):,} of {points.numel():,} are not"
             )
-        if path.stat().st_size > MAXIMUM_BYTES:
-            raise DataError(f"{path}: {path.stat().st_size:,} bytes given, allowed are at most {MAXIMUM_BYTES:,}")
-        return reader(path, key)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    require_finite(points, what)
 
 
-def _read_npy(path: Path, key: str | None) -> Read:
-    _require_no_key(path, key)
-    return read_npy(path), ()
-
-
-def _read_csv(path: Path, key: str | None) -> Read:
-    _require_no_key(path, key)
-    return read_csv(path)
-
-
-def _read_npz(path: Path, key: str | None) -> Read:
-    return read_npz(path, key), ()
-
-
-def _read_hdf5(path: Path, key: str | None) -> Read:
-    return read_hdf5(path, key), ()
-
-
-READERS: Final[Mapping[str, Callable[[Path, str | None], Read]]] = {
-    ".npy": _read_npy,
-    ".npz": _read_npz,
-    ".csv": _read_csv,
-    ".h5": _read_hdf5,
-    ".hdf5": _read_hdf5,
-}
-
-
-def _require_no_key(path: Path, key: str | None) -> None:
-    if key is not None:
-        raise DataError(
-            f"{path}: dataset.key = {key!r} given, but a {path.suffix} file holds one array; leave the key out"
-        )
-
-
-def _as_floating(array: NDArray[Any], path: Path) -> NDArray[np.floating[Any]]:
-    """Return real numbers as float64, or as float32 where they are stored so: exactly, up to integers of 53 bits."""
-    if array.ndim == 0:
-        raise DataError(f"{path}: a single number given, allowed is an array whose first axis counts the points")
-    native = np.float32 if array.dtype.kind == "f" and array.dtype.itemsize == 4 else np.float64
-    return np.require(array, native, ["C_CONTIGUOUS", "WRITEABLE"])
+def _is_coarse(train: torch.Tensor) -> bool:
+    wide = train.double()
+    mean, deviation = wide.mean(0), wide.std(0, correction=0)
+    return bool((mean.abs() > _LARGE * deviation.clamp(min=1e-300)).any()) and bool(
+        np.isfinite(float(mean.abs().max()))
+    )

@@ -25,8 +25,16 @@ def require_real(dtype: np.dtype[Any], where: str) -> None:
     """
     if dtype.kind not in "fiub":
         raise DataError(
-            f"{where}: values of type {dtype} given, allowed are floating-point, integer or boolean numbers"
+            f"{where}: got values of type {dtype}; expected floating-point, integer or boolean numbers{_advice(dtype)}"
         )
+
+
+def _advice(dtype: np.dtype[Any]) -> str:
+    if dtype.kind in "mM":
+        return "; take the time since some moment in a unit of yours, as numbers"
+    if dtype.kind == "c":
+        return "; take real and imaginary parts as two columns"
+    return "; convert them first, with .astype(numpy.float32)" if dtype.kind == "V" else ""
 
 
 def size_in_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> int:
@@ -40,7 +48,7 @@ def size_in_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> i
     size = math.prod(shape) * dtype.itemsize
     if size > MAXIMUM_BYTES:
         raise DataError(
-            f"{where}: declares the shape {shape} of {dtype}, {size:,} bytes; allowed are at most {MAXIMUM_BYTES:,}"
+            f"{where}: declares the shape {shape} of {dtype}, {size:,} bytes; expected at most {MAXIMUM_BYTES:,}"
         )
     return size
 
