@@ -18,10 +18,10 @@ from synthetic_runs import DIMENSION, LOG_LIKELIHOOD, write_run
 from elboverse.analysis import style
 from elboverse.analysis.curves import envelope, moving_average, robust_limits
 from elboverse.builtin.analyses import ANALYSES as COMPONENTS
-from elboverse.builtin.analyses.bounds.analysis import analysis as bounds
-from elboverse.builtin.analyses.bounds.analysis import figure as bounds_figure
-from elboverse.builtin.analyses.collapse.analysis import analysis as collapse
-from elboverse.builtin.analyses.stationarity.analysis import analysis as stationarity
+from elboverse.builtin.analyses.bounds import analysis as bounds
+from elboverse.builtin.analyses.bounds import figure as bounds_figure
+from elboverse.builtin.analyses.collapse import analysis as collapse
+from elboverse.builtin.analyses.stationarity import analysis as stationarity
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError
 from elboverse.runfile import Run, RunWriter

@@ -10,7 +10,7 @@ import pytest
 from synthetic_runs import write_run
 
 from elboverse.analysis.curves import moving_average
-from elboverse.builtin.analyses.collapse.analysis import analysis as collapse
+from elboverse.builtin.analyses.collapse import analysis as collapse
 from elboverse.contracts import Result
 from elboverse.runfile import Run
 from elboverse.theory import identities

@@ -16,8 +16,8 @@ from trained_runs import write_trained_run
 from elboverse.analysis import style
 from elboverse.analysis.linear import is_linear
 from elboverse.analysis.reading import labels_of
-from elboverse.builtin.analyses.bounds.analysis import analysis as bounds
-from elboverse.builtin.analyses.compare.analysis import analysis as compare
+from elboverse.builtin.analyses.bounds import analysis as bounds
+from elboverse.builtin.analyses.compare import analysis as compare
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError
 from elboverse.runfile import Run, RunWriter

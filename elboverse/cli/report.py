@@ -16,6 +16,7 @@ import click
 import elboverse
 from elboverse import contracts
 from elboverse.analysis.making import analysed
+from elboverse.analysis.reading import Reading
 from elboverse.cli.options import structured
 from elboverse.cli.tables import formatted
 from elboverse.components.registry import Registered, Registry, discover
@@ -110,6 +111,7 @@ def page(run: Run, registry: Registry) -> str:
             f"<title>{_escaped(title)}: elboverse</title><style>{_STYLE}</style></head><body>",
             f"<h1>{_escaped(title)}</h1>",
             f'<p class="about">{_escaped(_about(run))}</p>',
+            *(f"<p><strong>{_escaped(sentence)}</strong></p>" for sentence in Reading(run).verdict()),
             f"<nav>{links}</nav>",
             *(section for _, section in sections),
             _left_out(left_out),
