@@ -10,6 +10,8 @@ from elboverse.faces import found_in
 if TYPE_CHECKING:
     from elboverse.components.hookspecs import CONTRACT, Component, hookimpl
     from elboverse.config import ExperimentConfig, load
+    from elboverse.integrations.explaining import explain_loss
+    from elboverse.integrations.judging import judge
     from elboverse.integrations.recording import record
     from elboverse.runfile import Run
     from elboverse.running.runs import resume, train
@@ -23,7 +25,9 @@ __all__ = [
     "ExperimentConfig",
     "Run",
     "__version__",
+    "explain_loss",
     "hookimpl",
+    "judge",
     "load",
     "record",
     "resume",
@@ -40,6 +44,8 @@ _HOMES = {
     "Run": "elboverse.runfile",
     "hookimpl": "elboverse.components.hookspecs",
     "load": "elboverse.config",
+    "explain_loss": "elboverse.integrations.explaining",
+    "judge": "elboverse.integrations.judging",
     "record": "elboverse.integrations.recording",
     "resume": "elboverse.running.runs",
     "resume_sweep": "elboverse.running.sweep",
