@@ -54,6 +54,15 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+@nox.parametrize("peer", ["plain", "lightning", "pythae", "scvi", "diffusers"])
+def peers(session: nox.Session, peer: str) -> None:
+    """The how-to scripts, each with its peer in an environment of its own, and what they record checked."""
+    extra = "" if peer == "plain" else f"[{peer}]"
+    install(session, f".{extra}", "pytest")
+    session.run("pytest", "-p", "no:cacheprovider", "-W", "default", f"tests/peers/test_{peer}.py", env=ONE_THREAD)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Write the generated pages anew."""
     install(session, ".", *PLUGINS)

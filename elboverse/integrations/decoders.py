@@ -164,15 +164,14 @@ def _of_torch(p: Any, x: Tensor, argument: str) -> Decoded:
     base = p
     while isinstance(base, torch_distributions.Independent):
         base = base.base_dist
-    shape = (*p.batch_shape, *p.event_shape)
-    values = (*base.batch_shape, *base.event_shape)
+    values = (*base.batch_shape, *base.event_shape) or tuple(base.mean.shape)  # scvi-tools' have no batch_shape
     _require_fit(values, _device_of(base), x, argument)
     axes = x.ndim - 1
     _require_support(base, argument)
     parts = _family(base, axes)
     if parts is not None:
         return Family(parts, tuple(x.shape[1:]))
-    return Foreign(p, axes, len(shape) - axes)
+    return Foreign(p, axes, len(values) - axes)
 
 
 def _family(base: Any, axes: int) -> Any:

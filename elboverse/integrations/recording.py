@@ -123,6 +123,7 @@ class Recording:
         self._rows: list[Tensor] = []
         self._told: set[str] = set()
         self._closed = False
+        self.last_evaluated: int | None = None
         self._last_transfer = time.monotonic()
         self._keeper: Keeper | None = None
         self._step = step or 0
@@ -173,7 +174,7 @@ class Recording:
             latents = latent_terms(posterior, seen_prior(prior, posterior), _with_samples(z, posterior.mean))
             log_likelihood = decoder.log_prob(x).mean()
             total = float(beta) * latents.kl.sum(1).mean() - log_likelihood
-        with self._guarded():
+        with self.safely():
             self._fits(x, latents)
             self._take(packed(log_likelihood, x, decoder, latents, beta, None))
         return total / self._accumulate if self._accumulate > 1 else total
@@ -207,7 +208,7 @@ class Recording:
             mean: of a diagonal Gaussian q, shape (B, H).
             log_var: its log-variances.
         """
-        with self._guarded(), torch.no_grad():
+        with self.safely(), torch.no_grad():
             if q is None:
                 if mean is None or log_var is None:
                     raise DataError("q: got None; expected the distribution of z: pass q, or both mean and log_var")
@@ -256,7 +257,7 @@ class Recording:
             step: number of updates done, if steps are not recorded.
             epoch: number of passes done.
         """
-        with self._guarded():
+        with self.safely():
             done = self._step if step is None else step
             points = as_points(data)
             table = point_table(Callables(encode, decode, prior), points, samples)
@@ -275,6 +276,7 @@ class Recording:
             self._keeper.dimension, self._keeper.latent_dim = self._dimension, self._latent_dim
             kind = "float64" if points.dtype == torch.float64 else "float32"
             self._keeper.append_evaluation(evaluation_of(table, split, done, epoch), kind)
+            self.last_evaluated = done
             self._keeper.save_if_due(self._step)
 
     def close(self, status: Status = "finished") -> None:
@@ -285,7 +287,7 @@ class Recording:
         """
         if self._closed:
             return
-        with self._guarded():
+        with self.safely():
             self._flush(alone=status != "finished")
             if self._keeper is not None:
                 for sentence in self._keeper.findings():
@@ -358,7 +360,7 @@ class Recording:
         self._keeper.append_rows(first, values)
 
     @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def safely(self) -> Iterator[None]:
         """Let nothing that goes wrong in the recorder stop the training, unless that is asked for."""
         self._leaving.begin()
         try:
