@@ -176,6 +176,8 @@ def test_every_environment_variable_is_documented() -> None:
 
 def test_every_public_name_of_a_file_exists() -> None:
     for path in SOURCES:
+        if path.parent.name == "integrations" and path.stem in {"lightning", "pythae", "transformers"}:
+            continue  # their packages are extras; nox -s peers imports them
         names = [
             ast.literal_eval(node.value)
             for node in ast.parse(path.read_text(encoding="utf-8")).body

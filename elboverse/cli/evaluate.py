@@ -39,11 +39,11 @@ def evaluate(path: Path, replica: int, points: int, samples: int, figure: Path |
     """Bound ln p(x) of held-out points under the trained model of a run, and say how far to trust the bounds."""
     import torch  # not at start-up: `elboverse --help` must answer at once
 
+    from elboverse.analysis.trained import TrainedModel
     from elboverse.integrations.assessing import assess
     from elboverse.integrations.judging import report_of
     from elboverse.integrations.points import Callables
     from elboverse.runfile import Run
-    from elboverse.trained import TrainedModel
 
     with Run.open(path) as run:
         if run.config.get("model", {}).get("name") == "recorded":

@@ -11,9 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.callbacks import Callback
-
 from elboverse.integrations.recording import Recording, record
+
+try:
+    from lightning.pytorch.callbacks import Callback
+except ImportError as error:
+    raise ImportError(
+        "elboverse.integrations.lightning needs the package lightning: pip install 'elboverse[lightning]'"
+    ) from error
 
 __all__ = ["Record"]
 

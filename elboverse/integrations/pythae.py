@@ -12,12 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pythae.trainers.training_callbacks import TrainingCallback
 from torch import Tensor, nn
 from torch.distributions import Bernoulli
 
 from elboverse.errors import DataError
 from elboverse.integrations.recording import record
+
+try:
+    from pythae.trainers.training_callbacks import TrainingCallback
+except ImportError as error:
+    raise ImportError(
+        "elboverse.integrations.pythae needs the package pythae: pip install 'elboverse[pythae]'"
+    ) from error
 
 __all__ = ["Model", "Record"]
 

@@ -11,9 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
-
 from elboverse.integrations.recording import record
+
+try:
+    from transformers import TrainerCallback
+except ImportError as error:
+    raise ImportError(
+        "elboverse.integrations.transformers needs the package transformers: pip install 'elboverse[transformers]'"
+    ) from error
 
 __all__ = ["Record"]
 
