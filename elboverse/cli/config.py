@@ -15,6 +15,7 @@ from elboverse.config import (
     read_table,
     to_toml,
 )
+from elboverse.errors import ConfigError
 
 __all__ = ["config"]
 
@@ -47,9 +48,30 @@ def show(source: str | None, overrides: tuple[str, ...]) -> None:
 @click.argument("source", metavar="CONFIG")
 @click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one value.")
 def check(source: str, overrides: tuple[str, ...]) -> None:
-    """Check CONFIG and list every fault in it."""
+    """Check CONFIG and list every fault in it, those that its data have included. Nothing is downloaded."""
     runs = _configs(source, overrides)
+    for config in runs.values():
+        _check_data(config)
     click.echo(f"{source}: no faults{f' in {len(runs)} runs' if len(runs) > 1 else ''}")
+
+
+def _check_data(config: ExperimentConfig) -> None:
+    """Check the data of a config that reads files: that they are there, can be read, and fill a batch.
+
+    Raises:
+        DataError: they cannot be used.
+        ConfigError: there are fewer training points than a batch takes.
+    """
+    options = config.dataset.options
+    if config.dataset.registered.name != "array":
+        return
+    data = config.dataset.registered.build(options, config.seed)
+    batch = config.training.batch_size
+    if batch is not None and batch > len(data.train):
+        raise ConfigError(
+            f"training.batch_size: got {batch}; expected at most {len(data.train):,}, the number of training points; "
+            "without it, a batch is as large as there are points, up to 1024"
+        )
 
 
 def _configs(source: str, overrides: tuple[str, ...]) -> dict[str, ExperimentConfig]:

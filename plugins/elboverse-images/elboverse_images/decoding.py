@@ -19,7 +19,7 @@ from typing import Final
 import attrs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from elboverse.errors import DataError
 from elboverse_images.picture_files import opened
@@ -108,7 +108,8 @@ def decode(content: bytes, recipe: Recipe) -> NDArray[np.uint8]:
     Raises:
         OSError, ValueError: it is damaged, no image, too large to be one, or smaller than the crop.
     """
-    with Image.open(io.BytesIO(content)) as image:
+    with Image.open(io.BytesIO(content)) as stored:
+        image = as_seen(stored)
         width, height = image.size
         side = min(width, height) if recipe.crop is None else recipe.crop
         if side > min(width, height):
@@ -120,6 +121,30 @@ def decode(content: bytes, recipe: Recipe) -> NDArray[np.uint8]:
         square = square.convert(mode)
     resized = np.asarray(square.resize((recipe.size, recipe.size), Image.Resampling.BILINEAR))
     return resized.transpose(2, 0, 1) if recipe.channels == 3 else resized[None]
+
+
+def as_seen(image: Image.Image) -> Image.Image:
+    """Return an image as a viewer shows it: turned as its camera was held, 8 bits per channel, alpha over white.
+
+    Sixteen bits are divided by 257. Floating-point and wider values are taken as 0 … 1 if none is above, else as
+    0 … 255.
+
+    Args:
+        image: as it is stored, opened.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, np.float64)
+        low, high = float(values.min()), float(values.max())
+        if image.mode == "F":
+            values = values * 255 if low >= 0 and high <= 1 else values
+        elif image.mode.startswith("I;16") or high > 255:
+            values = values / 257
+        return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB") if image.mode in {"P", "CMYK", "YCbCr", "LAB", "HSV"} else image.copy()
 
 
 def perform(job: Job, read: Callable[[str], bytes]) -> Outcome:

@@ -31,7 +31,7 @@ from elboverse_images.picture_files import PictureFiles, described
 
 __all__ = ["decoded", "split_points"]
 
-FORMAT: Final = "1"
+FORMAT: Final = "2"
 """Changes whenever the same files would be cached otherwise."""
 
 IMAGES_PER_JOB: Final = 64

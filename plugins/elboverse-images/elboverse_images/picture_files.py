@@ -16,7 +16,7 @@ from elboverse.errors import DataError
 
 __all__ = ["PictureFiles", "described", "opened"]
 
-SUFFIXES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 
 LARGEST_FILE: Final = 64 << 20
 """No image file has more bytes; what declares more is not unpacked."""
@@ -68,11 +68,14 @@ class PictureFiles:
 def _in_folder(root: Path) -> Iterator[tuple[str, int, int]]:
     """Yield name, size and time of change of every image below a folder."""
     pending = [str(root)]
+    seen = {os.path.realpath(root)}  # links may lead back to where they are
     while pending:
         with os.scandir(pending.pop()) as entries:
             for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
+                if entry.is_dir():
+                    if (real := os.path.realpath(entry.path)) not in seen:
+                        seen.add(real)
+                        pending.append(entry.path)
                 elif _is_image(entry.name) and entry.is_file():
                     status = entry.stat()
                     yield os.path.relpath(entry.path, root), status.st_size, status.st_mtime_ns
