@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from elboverse.components.registry import discover
+from elboverse.config import from_table
 from elboverse.config.structuring import build_converter, structure_selection
+from elboverse.errors import ConfigError, DataError
+from elboverse.running.assembly import build_experiment
 from elboverse.theory import families
 from elboverse.training.replicated import ReplicatedStep
 from elboverse.training.step import SingleStep, StepSettings
@@ -262,3 +267,39 @@ def test_a_student_t_with_fixed_degrees_of_freedom_keeps_a_gap_at_its_stationary
     assert norm < 1e-7
     assert abs(float(terms.elbo - terms.entropy_sum)) > 1e-3
     assert model.theorem["decoder"]
+
+
+def test_training_until_stationary_is_refused_where_no_training_certificate_is_known(tmp_path: Path) -> None:
+    np.save(tmp_path / "binary.npy", (noise(60, 4) > 0).double().numpy())
+    table = {
+        "model": {"name": "vae", "likelihood": "bernoulli"},
+        "dataset": {"name": "array", "path": str(tmp_path / "binary.npy")},
+        "training": {"epochs": 1, "batch_size": 10, "until": "stationary"},
+    }
+    with pytest.raises(ConfigError, match=r"training\.until: .*three diagonal Gaussians"):
+        build_experiment(from_table(table, REGISTRY))
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "value", "advice"),
+    [
+        ("bernoulli", 2.0, "poisson"),
+        ("poisson", -1.0, "gaussian"),
+        ("negative-binomial", 1.5, "gaussian"),
+        ("beta", 1.0, "bernoulli"),
+    ],
+)
+def test_data_outside_the_support_are_refused_by_row_and_column(
+    tmp_path: Path, likelihood: str, value: float, advice: str
+) -> None:
+    data = (noise(60, 4) > 0).double()
+    if likelihood != "beta":
+        data[:, 2] = value
+    np.save(tmp_path / "data.npy", data.numpy())
+    table = {
+        "model": {"name": "vae", "likelihood": likelihood},
+        "dataset": {"name": "array", "path": str(tmp_path / "data.npy")},
+        "training": {"epochs": 1, "batch_size": 10},
+    }
+    with pytest.raises(DataError, match=rf"row 0, column [02], .*got .*{likelihood}.*fits these values: .*{advice}"):
+        build_experiment(from_table(table, REGISTRY))

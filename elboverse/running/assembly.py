@@ -154,6 +154,12 @@ def build_experiment(
         raise ConfigError(
             'training.until: got "stationary"; expected "epochs", since a stream has no end to be stationary over'
         )
+    exactly_gaussian = family.gaussian and aim == ELBO
+    if until_stationary and not exactly_gaussian:
+        raise ConfigError(
+            'training.until: got "stationary"; expected "epochs", since the training certificate is known for models '
+            "of three diagonal Gaussians trained by the ELBO alone; judge others by `elboverse analyze stationarity`"
+        )
     epochs = max(training.epochs, training.max_epochs or 0) if until_stationary else training.epochs
     total_steps = epochs * batches.steps_per_epoch
     if total_steps > MOST_STEPS:
@@ -212,7 +218,7 @@ def build_experiment(
         config=config,
         data=data,
         loop=walked,
-        objective=None if data.stream is not None else objective,
+        objective=objective if data.stream is None and exactly_gaussian else None,
         latent_dim=latent_dim,
         documents={
             **run_documents(config, data, device, annealing_steps, replica_group),

@@ -256,6 +256,7 @@ def _calibration(reading: Reading, tolerance: float) -> list[Table]:
         return []
     mismatch = values / scales
     worst = np.abs(mismatch).argmax(0)
+    mismatch_of = f"mismatch of the {'variance' if family_of(run).is_gaussian else 'temperature'}"
     names = [decoder_symbol(run), *(f"R_{h}" for h in range(run.latent_dim))]
     rows = [
         (
@@ -271,7 +272,7 @@ def _calibration(reading: Reading, tolerance: float) -> list[Table]:
     return [
         Table(
             title=f"Calibration on {run.evaluation_points('held_out'):,} held-out points, with their sampling error",
-            columns=("quantity", "nats", "± SE", "mismatch of the variance", "costs (nats)", "verdict"),
+            columns=("quantity", "nats", "± SE", mismatch_of, "costs (nats)", "verdict"),
             rows=rows,
         )
     ]
