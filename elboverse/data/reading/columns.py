@@ -247,11 +247,11 @@ def _kept(
 ) -> NDArray[np.bool_]:
     """Return which rows stay: without those that are blank, and without those that lack values if the user says so."""
     missing = np.isnan(values)
-    blank = missing.all(axis=1)
+    blank: NDArray[np.bool_] = np.asarray(missing.all(axis=1))
     if blank.any() and not blank.all():
         table.findings.append(Finding("missing", f"{int(blank.sum())} blank rows are left out"))
         missing[blank] = False
-    lacking = missing.any(axis=1)
+    lacking: NDArray[np.bool_] = np.asarray(missing.any(axis=1))
     if not lacking.any():
         return ~blank if not blank.all() else ~lacking
     columns = missing.sum(axis=0)
@@ -260,7 +260,9 @@ def _kept(
         marks.update(one.marks if one is not None else {})
     row, column = (int(place[0]) for place in np.nonzero(missing))
     written = listed([repr(mark) if mark else "an empty cell" for mark, _ in marks.most_common(4)]) or "NaN"
-    where = listed([f"{names[at] or f'column {at + 1}'} ({columns[at]:,})" for at in np.flatnonzero(columns)], 8)
+    where = listed(
+        [f"{names[at] or f'column {at + 1}'} ({columns[at]:,})" for at in np.flatnonzero(columns).tolist()], 8
+    )
     if options.missing == "error":
         raise DataError(
             f"{path}: got {int(columns.sum()):,} missing values, written as {written}, in {int(lacking.sum()):,} of "

@@ -117,15 +117,19 @@ def decompressed(path: Path, findings: list[Finding]) -> bytes:
     with path.open("rb") as file:
         head = file.read(6)
         file.seek(0)
+        packed: gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
         try:
             if head.startswith(b"PK\x03\x04"):
                 return _unzipped(path, findings)
             if head.startswith(b"\x1f\x8b"):
-                name, packed = "gzip", gzip.GzipFile(fileobj=file)
+                name = "gzip"
+                packed = gzip.GzipFile(fileobj=file)
             elif head.startswith(b"BZh"):
-                name, packed = "bzip2", bz2.BZ2File(file)
+                name = "bzip2"
+                packed = bz2.BZ2File(file)
             elif head.startswith(b"\xfd7zXZ\0"):
-                name, packed = "xz", lzma.LZMAFile(file)  # noqa: SIM115 - closed with the file
+                name = "xz"
+                packed = lzma.LZMAFile(file)  # noqa: SIM115 - closed with the file
             else:
                 return file.read()
             content: bytes = packed.read(MAXIMUM_BYTES + 1)
