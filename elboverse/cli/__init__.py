@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
 from elboverse._version import __version__
+from elboverse.components.local import FILES_VARIABLE, REFUSED_VARIABLE
 from elboverse.errors import ElboverseError, Interrupted, nearest, out_of_memory
 
 __all__ = ["cli", "main"]
@@ -68,6 +71,9 @@ def cli() -> None:
     """Train Gaussian variational autoencoders and read their training through entropies.
 
     Start with `elboverse train`, which needs no arguments, then type the command that it ends with.
+
+    Every command takes `--plugin FILE.py` (repeatable), a plugin without packaging, and `--no-local-plugins`, which
+    refuses those that a config names.
     """
 
 
@@ -79,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     warnings.showwarning = _show_warning
     try:
-        cli.main(args=None if arguments is None else list(arguments), prog_name="elboverse", standalone_mode=False)
+        with _local_plugins(sys.argv[1:] if arguments is None else arguments) as rest:
+            cli.main(args=rest, prog_name="elboverse", standalone_mode=False)
     except click.exceptions.Exit as ended:
         sys.exit(ended.exit_code)
     except click.ClickException as error:
@@ -105,6 +112,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
         sys.exit(1)
+
+
+@contextlib.contextmanager
+def _local_plugins(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the arguments without ``--plugin FILE`` and ``--no-local-plugins``, which hold for any command.
+
+    They become environment variables for as long as the command runs, so that the processes that it starts load the
+    same files.
+    """
+    rest: list[str] = []
+    files: list[str] = []
+    refused = False
+    given = iter(arguments)
+    for argument in given:
+        if argument == "--":
+            rest += [argument, *given]
+        elif argument == "--no-local-plugins":
+            refused = True
+        elif argument == "--plugin":
+            files.append(next(given, ""))
+        elif argument.startswith("--plugin="):
+            files.append(argument.partition("=")[2])
+        else:
+            rest.append(argument)
+    for file in files:
+        if not Path(file).is_file():
+            raise click.UsageError(f"--plugin {file or '(nothing)'}: there is no such file; give a Python file.")
+    before = {name: os.environ.get(name) for name in (FILES_VARIABLE, REFUSED_VARIABLE)}
+    if files:
+        os.environ[FILES_VARIABLE] = os.pathsep.join(str(Path(file).resolve()) for file in files)
+    if refused:
+        os.environ[REFUSED_VARIABLE] = "1"
+    try:
+        yield rest
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _show_warning(

@@ -12,7 +12,15 @@ import click
 import numpy as np
 from rich.console import Console
 
-from elboverse.config import advising, apply_override, apply_sweeps, from_table, read_table
+from elboverse.config import (
+    advising,
+    apply_override,
+    apply_sweeps,
+    find_config,
+    from_table,
+    read_table,
+    with_plugins_of,
+)
 from elboverse.config.own_data import is_data_file
 from elboverse.runfile import Run
 from elboverse.running.sweep import SWEEP_FILE, is_sweep, refuse_both, resume_sweep, train_sweep
@@ -21,6 +29,7 @@ from elboverse.theory.certificate import certificates, told
 from elboverse.training.memory import keep_freed_memory
 
 if TYPE_CHECKING:
+    from elboverse.components.registry import Registry
     from elboverse.config import ExperimentConfig
 
 __all__ = ["train"]
@@ -196,7 +205,7 @@ def train(
     if threads is not None:
         apply_override(table, f"training.threads={threads}")
     with advising(given, table):
-        resolved = from_table(table)
+        resolved = from_table(table, _components(config, table))
     console.print(_headline(resolved), soft_wrap=True)
 
     from elboverse.running.runs import train as train_config  # torch is needed from here on
@@ -204,6 +213,13 @@ def train(
     if earlier is not None:
         _print_differences(earlier, resolved, console)
     _summarise(train_config(resolved, out=out, overwrite=overwrite, console=console, like=earlier), console)
+
+
+def _components(config: str | None, table: dict[str, Any]) -> Registry | None:
+    """Return the components with those of the files that a config names; None where it names none."""
+    if config is None or not table.get("plugins"):
+        return None
+    return with_plugins_of(table, find_config(config).parent)
 
 
 def _launcher(name: str | None, address: str | None, options: Sequence[str]) -> dict[str, Any] | None:

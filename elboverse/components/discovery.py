@@ -25,7 +25,7 @@ import pluggy
 from elboverse.components.hookspecs import CONTRACT, HOOKS, OLDEST_CONTRACT, PROJECT, Component, HookSpecs
 from elboverse.errors import PluginError, nearest
 
-__all__ = ["Offer", "Plugin", "frames_of", "is_usable_name", "listed", "normalised", "offers"]
+__all__ = ["Offer", "Plugin", "frames_of", "is_usable_name", "listed", "normalised", "offered_by", "offers"]
 
 BUILT_IN: Final = "elboverse.builtin"
 LOAD_VARIABLE: Final = "ELBOVERSE_LOAD_PLUGINS"
@@ -113,6 +113,19 @@ def offers(environment: Mapping[str, str]) -> list[Offer]:
         if (entry, distribution, version) not in skipped:
             found.append(_loaded(entry, Plugin(entry.name, distribution, version), strict=strict))
     return found
+
+
+def offered_by(module: Any, plugin: Plugin) -> Offer:
+    """Return what the hooks of a module or of any other object offer.
+
+    Args:
+        module: has functions marked `hookimpl`, and may declare the contract that it is written for.
+        plugin: who offers it.
+
+    Raises:
+        PluginError: it is written for a contract that this version does not keep.
+    """
+    return _offered(module, attrs.evolve(plugin, contract=_contract(module, plugin)), strict=False)
 
 
 def _entries() -> Iterator[tuple[metadata.EntryPoint, str, str]]:

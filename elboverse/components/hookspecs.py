@@ -108,12 +108,14 @@ class Component:
         build: what makes it, or its import path. It is called with the structured options first, then by kind:
             see `KINDS`. An analysis whose options class has ``several_runs = True`` is given a tuple of runs.
         summary: one line for ``elboverse plugins``.
+        kind: a key of `HOOKS`, for a component that is handed over by itself, in ``plugins=[…]``; a hook says it else.
     """
 
     name: str
     config: type[Any] | str
     build: Callable[..., Any] | str
     summary: str
+    kind: str | None = None
 
 
 def _specification(kind: Kind) -> Callable[..., Any]:

@@ -6,18 +6,22 @@ import importlib
 import os
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType, MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
-from elboverse.components.discovery import BUILT_IN, Plugin, frames_of, listed, normalised, offers
+from elboverse.components.discovery import BUILT_IN, Offer, Plugin, frames_of, listed, normalised, offers
 from elboverse.components.hookspecs import HOOKS, PROJECT, Component
+from elboverse.components.local import FILES_VARIABLE, LocalPlugin, local_offers
 from elboverse.errors import ElboverseError, PluginError, UnknownNameError, nearest, out_of_memory
 
 __all__ = ["Plugin", "Registered", "Registry", "Selection", "attributed", "discover", "normalised"]
+
+FILE_VERSION: Final = "sha256:"
+"""How the version of a plugin that is a file begins: its digest follows."""
 
 FOUND_IN = {
     ("dataset", "mnist"): "elboverse-images",
@@ -179,11 +183,13 @@ class Registry:
         components: kind → key → component. The key is the normalised name, or, where several plugins offer one name,
             that of ``distribution:name`` for each.
         recorded: what a run file says of the components that it used: (kind, normalised name) → distribution, version.
+        offers: what each plugin offers, as it was found.
     """
 
     plugins: tuple[Plugin, ...]
     components: Mapping[str, Mapping[str, Registered]]
     recorded: Mapping[tuple[str, str], tuple[str, str]] = MappingProxyType({})
+    offers: tuple[Offer, ...] = ()
 
     def names(self, kind: str) -> list[str]:
         """Return the names of all components of a kind, sorted."""
@@ -205,6 +211,15 @@ class Registry:
         }
         return attrs.evolve(self, recorded=MappingProxyType(recorded))
 
+    def joined(self, plugins: Iterable[LocalPlugin]) -> Registry:
+        """Return the components with those of plugins without packaging: files, modules, `Component` records.
+
+        Raises:
+            PluginError: one of them cannot be loaded.
+        """
+        registry = _assembled([*self.offers, *local_offers(plugins)])
+        return attrs.evolve(registry, recorded=self.recorded)
+
     def find(self, kind: str, name: str) -> Registered:
         """Return the component of that kind and name.
 
@@ -225,6 +240,7 @@ class Registry:
         if len(offered) > 1 and then is not None:
             offered = [one for one in offered if one.plugin.distribution == then[0]] or offered
         if len(offered) == 1:
+            _require_same_file(offered[0], then)
             return offered[0]
         if offered:
             owners = " and ".join(str(one.plugin) for one in offered)
@@ -239,7 +255,12 @@ class Registry:
         hint = nearest(name, known)
         message = f"unknown {kind} {name!r}{f' ({hint})' if hint else ''}. Known: {', '.join(known)}."
         elsewhere = FOUND_IN.get((kind, normalised(name)))
-        if then is not None and then[0] != PROJECT:
+        if then is not None and then[1].startswith(FILE_VERSION):
+            message += (
+                f" The run was made with the file {then[0]} ({then[1]}). A run file loads no code by itself: give "
+                f"--plugin {then[0]}, or plugins=[{then[0]!r}] in Python."
+            )
+        elif then is not None and then[0] != PROJECT:
             message += (
                 f" The run was made with {then[0]} {then[1]}, which is missing: pip install {then[0]}=={then[1]}."
             )
@@ -253,7 +274,19 @@ class Registry:
         return message.rstrip()
 
 
-def discover(environment: Mapping[str, str] | None = None) -> Registry:
+def _require_same_file(found: Registered, then: tuple[str, str] | None) -> None:
+    """Refuse a plugin file that is no longer what a run was made with."""
+    version = found.plugin.version
+    if then is None or not then[1].startswith(FILE_VERSION) or not version.startswith(FILE_VERSION):
+        return
+    if version != then[1]:
+        raise PluginError(
+            f"plugin file {found.plugin.distribution}: got {version[:19]}…; expected {then[1][:19]}…, the file "
+            "that the run was made with. Restore it, or train a new run with the changed one."
+        )
+
+
+def discover(environment: Mapping[str, str] | None = None, plugins: Iterable[LocalPlugin] = ()) -> Registry:
     """Find the built-in and all installed plugins and return what they offer.
 
     Each entry point of the group ``elboverse`` is loaded by itself: one that fails is listed with its reason in
@@ -262,12 +295,21 @@ def discover(environment: Mapping[str, str] | None = None) -> Registry:
     re-raises the first failure at once.
 
     Args:
-        environment: where the three variables are looked up; the process' own by default.
+        environment: where the variables are looked up; the process' own by default.
+        plugins: further ones, without packaging: files, modules, or `Component` records that name their kind.
 
     Raises:
-        PluginError: a variable names a plugin that is not installed.
+        PluginError: a variable names a plugin that is not installed, or one without packaging cannot be loaded.
     """
-    found = offers(os.environ if environment is None else environment)
+    environment = os.environ if environment is None else environment
+    found = offers(environment)
+    files = [part for part in environment.get(FILES_VARIABLE, "").split(os.pathsep) if part]
+    found += local_offers(list(dict.fromkeys(files)) + list(plugins))
+    return _assembled(found)
+
+
+def _assembled(found: Sequence[Offer]) -> Registry:
+    """Return the registry of what plugins offer; a name that several offer is told apart by its distribution."""
     every = [Registered(kind, component, offer.plugin) for offer in found for kind, component in offer.components]
     times = Counter((one.kind, normalised(one.component.name)) for one in every)
     components: dict[str, dict[str, Registered]] = {kind: {} for kind in HOOKS}
@@ -286,5 +328,7 @@ def discover(environment: Mapping[str, str] | None = None) -> Registry:
         for offer in found
     )
     return Registry(
-        plugins, MappingProxyType({kind: MappingProxyType(by_name) for kind, by_name in components.items()})
+        plugins,
+        MappingProxyType({kind: MappingProxyType(by_name) for kind, by_name in components.items()}),
+        offers=tuple(found),
     )

@@ -31,6 +31,7 @@ from elboverse.config.tree import (
     replace_value,
     to_table,
     to_toml,
+    with_plugins_of,
 )
 
 __all__ = [
@@ -60,4 +61,5 @@ __all__ = [
     "to_table",
     "to_toml",
     "unstructure",
+    "with_plugins_of",
 ]

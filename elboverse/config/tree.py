@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ import attrs
 import tomli_w
 
 from elboverse.components.hookspecs import selects
+from elboverse.components.local import REFUSED_VARIABLE, file_digest, files_of_config
 from elboverse.components.registry import Registry, Selection, discover
 from elboverse.config.fitting import component_conflicts, scaling_misfits, with_scaling
 from elboverse.config.own_data import is_data_file, table_of_data_file, with_paths_from
@@ -39,6 +42,7 @@ __all__ = [
     "replace_value",
     "to_table",
     "to_toml",
+    "with_plugins_of",
 ]
 
 DEFAULT = "circle"
@@ -142,6 +146,7 @@ class ExperimentConfig:
         regulariser: terms that are added to the loss and recorded, of a component; None for none.
         annealing: the schedule of the KL weight β.
         training: optimisation and recording.
+        plugins: Python files in the config's own folder that are plugins without packaging.
     """
 
     name: str = attrs.field(default="run", validator=_is_folder_name)
@@ -152,6 +157,7 @@ class ExperimentConfig:
     regulariser: Selection | None = selects("regulariser")
     annealing: Selection = selects("annealing", default="constant")
     training: TrainingConfig = attrs.field(factory=TrainingConfig)
+    plugins: tuple[str, ...] = ()
 
 
 def load(
@@ -173,8 +179,33 @@ def load(
     table = dict(given)
     for override in overrides:
         apply_override(table, override)
+    if table.get("plugins"):
+        folder = None if source is None or isinstance(source, Mapping) else find_config(source).parent
+        if folder is not None or registry is None:
+            registry = with_plugins_of(table, folder, registry)
     with advising(given, table):
         return from_table(table, registry)
+
+
+def with_plugins_of(table: Mapping[str, Any], folder: Path | None, registry: Registry | None = None) -> Registry:
+    """Return the components with those of the files that a config names, each announced before it is loaded.
+
+    Args:
+        table: the raw config.
+        folder: of the config; its ``plugins`` are taken from there alone.
+        registry: the components otherwise; those of all installed plugins by default.
+
+    Raises:
+        ConfigError: a file is not in that folder, or ``ELBOVERSE_NO_LOCAL_PLUGINS`` is set.
+        PluginError: a file cannot be loaded.
+    """
+    registry = discover() if registry is None else registry
+    files = files_of_config(table.get("plugins", []), folder)
+    if files and os.environ.get(REFUSED_VARIABLE, "").strip() not in {"", "0", "false"}:
+        raise ConfigError(f"plugins: got {table['plugins']!r}; local plugins are refused ({REFUSED_VARIABLE} is set)")
+    for file in files:
+        sys.stderr.write(f"Loading plugin {file} (sha256 {file_digest(file)})\n")
+    return registry.joined(files)
 
 
 def from_table(table: Mapping[str, Any], registry: Registry | None = None) -> ExperimentConfig:

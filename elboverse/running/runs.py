@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from elboverse.components.local import LocalPlugin
 from elboverse.components.registry import Registry, attributed, discover
 from elboverse.config import ExperimentConfig, apply_override, from_table, load, to_table
 from elboverse.contracts import Data
@@ -66,6 +67,7 @@ def train(
     like: Run | None = None,
     report: Callable[[int, int, str], None] | None = None,
     save_every_seconds: float | None = None,
+    plugins: Iterable[LocalPlugin] = (),
 ) -> Run:
     """Train what a config describes and return the finished run.
 
@@ -81,6 +83,7 @@ def train(
             its data were others, a warning says so.
         report: called now and then with the steps done, the steps of the run, and a line of numbers.
         save_every_seconds: least time between two saves, where it is to be another one than the config's.
+        plugins: plugins without packaging: files, modules, or `Component` records that name their kind.
 
     Raises:
         ConfigError: the config cannot be used.
@@ -91,7 +94,7 @@ def train(
         Interrupted: SIGINT or SIGTERM came; what was done is saved.
     """
     if not isinstance(config, ExperimentConfig):
-        config = load(config)
+        config = load(config, registry=discover(plugins=plugins) if plugins else None)
     folder = default_folder(config) if out is None else Path(out)
     path = folder / RUN_FILE
     if path.exists() and not overwrite:
@@ -131,6 +134,7 @@ def resume(
     registry: Registry | None = None,
     report: Callable[[int, int, str], None] | None = None,
     save_every_seconds: float | None = None,
+    plugins: Iterable[LocalPlugin] = (),
 ) -> Run:
     """Go on with a run that was interrupted or failed, or extend a finished one, and return it.
 
@@ -146,12 +150,15 @@ def resume(
         registry: the components; those of all installed plugins by default.
         report: as for `train`.
         save_every_seconds: as for `train`.
+        plugins: as for `train`; a file must still be the one that the run was made with.
 
     Raises:
         ConfigError: another setting was to be changed, or there is nothing left to do.
         RunFileError: there is no such run, it is damaged, its data have changed, or another trainer is at work on it.
         NonFiniteError, PluginError, Interrupted: as for `train`.
     """
+    if plugins:
+        registry = (discover() if registry is None else registry).joined(plugins)
     path = located(path)
     Run.open(path).close()  # a file that is none is told so before a lock is made beside it
     lock = WriterLock(path)

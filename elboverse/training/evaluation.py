@@ -216,6 +216,12 @@ def averages_of(table: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.floa
     Args:
         table: the columns of `point_statistics` for every point, shape (R, 4 + 4H, M).
     """
+    # A term that is not finite is found and told by the loop; arithmetic with it is no news on any processor.
+    with np.errstate(invalid="ignore", over="ignore"):
+        return _averages_of(table)
+
+
+def _averages_of(table: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
     log_likelihood, decoder_entropy, decoder_log_var = table[:, 0], table[:, 1], table[:, 2]
     kl, encoder_entropy, prior_log_var, mean = np.split(table[:, 4:], 4, axis=1)
     prior_entropy = identities.gaussian_entropy(prior_log_var)

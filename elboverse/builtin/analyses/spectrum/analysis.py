@@ -187,7 +187,8 @@ def _measured(trained: TrainedModel) -> tuple[Array, PointStatistics]:
     mean = total / count
     eigenvalues = np.linalg.eigvalsh(squares / count - np.outer(mean, mean))[::-1].clip(min=0)
     fields = [field.name for field in attrs.fields(type(parts[0]))]
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in fields}
+    columns = {name: [np.asarray(getattr(part, name)) for part in parts] for name in fields}
+    joined = {name: np.concatenate(found) if found[0].ndim else found[0] for name, found in columns.items()}
     return eigenvalues, type(parts[0])(**joined)
 
 

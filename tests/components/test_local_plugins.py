@@ -1,0 +1,153 @@
+"""A plugin that is one file beside a config, or handed over in Python; never loaded unasked."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import elboverse
+from elboverse.cli import main
+from elboverse.components import discover
+from elboverse.errors import ConfigError, PluginError, UnknownNameError
+
+PLUGIN = """
+import attrs, torch
+from torch import nn
+from elboverse import Component, DiagonalGaussian, hookimpl
+from elboverse.contracts import Result, VarianceParameters
+
+@attrs.frozen(kw_only=True)
+class Options:
+    latent_dim: int = 2
+
+class Tiny(nn.Module):
+    def __init__(self, options, shape):
+        super().__init__()
+        d, h = shape[0], options.latent_dim
+        self.encoder, self.decoder = nn.Linear(d, 2 * h), nn.Linear(h, d)
+        self.log_var = nn.Parameter(torch.zeros(()))
+        self.register_buffer("zeros", torch.zeros(h))
+    def encode(self, x):
+        return DiagonalGaussian(*self.encoder(x).chunk(2, -1))
+    def decode(self, z):
+        return DiagonalGaussian(self.decoder(z), self.log_var)
+    def prior(self):
+        return DiagonalGaussian(self.zeros, self.zeros)
+    def variance_parameters(self):
+        return VarianceParameters(decoder="log_var")
+
+@attrs.frozen(kw_only=True)
+class Nothing:
+    pass
+
+def last(options, run):
+    return Result(title="Last ELBO", columns=("ELBO",), rows=[(float(run.series("elbo")[-1, 0]),)])
+
+@hookimpl
+def elboverse_models():
+    return [Component("tiny", Options, Tiny, "a tiny VAE")]
+
+@hookimpl
+def elboverse_analyses():
+    return [Component("last", Nothing, last, "the last ELBO")]
+"""
+
+CONFIG = """
+plugins = ["mine.py"]
+[model]
+name = "tiny"
+[dataset]
+name = "circle"
+points = 200
+[training]
+epochs = 2
+batch_size = 50
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    (tmp_path / "mine.toml").write_text(CONFIG)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def test_a_file_beside_the_config_is_trained_resumed_analysed_and_reported(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", "mine.toml", "--out", "r", "-q") == 0
+    assert "mine.py (sha256 " in capsys.readouterr().err
+    assert run("train", "--resume", "r", "--set", "training.epochs=3", "--plugin", "mine.py", "-q") == 0
+    assert run("analyze", "last", "r/run.h5", "--plugin=mine.py") == 0
+    assert "Last ELBO" in capsys.readouterr().out
+    assert run("report", "r", "-o", "r.html", "--plugin", "mine.py") == 0
+    assert "Last ELBO" in (folder / "r.html").read_text()
+
+
+def test_a_run_file_loads_no_code_and_says_which_file_it_needs(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", "mine.toml", "--out", "r", "-q") == 0
+    assert run("train", "--resume", "r", "--set", "training.epochs=3") == 1
+    assert "give --plugin mine.py" in capsys.readouterr().err
+
+
+def test_a_changed_file_is_refused_on_resume(folder: Path) -> None:
+    elboverse.train("mine.toml", out="r")
+    (folder / "mine.py").write_text(PLUGIN + "# changed\n")
+    with pytest.raises(ConfigError, match=r"got sha256:.*expected sha256:"):
+        elboverse.resume("r", overrides=["training.epochs=3"], plugins=["mine.py"])
+
+
+def test_local_plugins_can_be_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "mine.toml", "--no-local-plugins", "--out", "r") == 1
+    assert "local plugins are refused" in capsys.readouterr().err
+    assert not (folder / "r").exists()
+
+
+@pytest.mark.parametrize("name", ["../mine.py", "/etc/passwd", "nowhere.py", "sub/mine.py", "mine.txt"])
+def test_a_config_takes_plugins_from_its_own_folder_alone(folder: Path, name: str) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "mine.py").write_text(PLUGIN)
+    (folder / "mine.toml").write_text(CONFIG.replace("mine.py", name))
+    with pytest.raises(ConfigError, match="plugins: got"):
+        elboverse.load("mine.toml")
+
+
+def test_modules_and_components_are_plugins_in_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(folder))
+    import mine
+
+    table = {"model": {"name": "tiny"}, "dataset": {"name": "circle", "points": 200}}
+    table["training"] = {"epochs": 1, "batch_size": 50}
+    assert elboverse.train(table, out="a", plugins=[mine]).status == "finished"
+    component = elboverse.Component("tiny", mine.Options, mine.Tiny, "a tiny VAE", kind="model")
+    assert elboverse.train(table, out="b", plugins=[component]).status == "finished"
+    with pytest.raises(PluginError, match="of which kind"):
+        discover(plugins=[elboverse.Component("tiny", mine.Options, mine.Tiny, "a tiny VAE")])
+    del sys.modules["mine"]
+
+
+def test_a_file_without_hooks_is_told_so(folder: Path) -> None:
+    (folder / "empty.py").write_text("x = 1\n")
+    with pytest.raises(PluginError, match="no hook in it"):
+        discover(plugins=["empty.py"])
+    (folder / "broken.py").write_text("1 / 0\n")
+    with pytest.raises(PluginError, match="ZeroDivisionError"):
+        discover(plugins=["broken.py"])
+
+
+def test_without_the_file_the_model_is_unknown() -> None:
+    with pytest.raises(UnknownNameError):
+        discover().find("model", "tiny")
