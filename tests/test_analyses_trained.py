@@ -16,14 +16,14 @@ from trained_runs import write_optimal_run, write_trained_run
 
 from elboverse.analysis import style
 from elboverse.analysis.trained_reading import rebuilt
-from elboverse.builtin.analyses.collapse.analysis import analysis as collapse
-from elboverse.builtin.analyses.collapse.analysis import criteria as collapse_criteria
-from elboverse.builtin.analyses.latents.analysis import analysis as latents
-from elboverse.builtin.analyses.samples.analysis import analysis as samples
-from elboverse.builtin.analyses.spectrum.analysis import analysis as spectrum
-from elboverse.builtin.analyses.stationarity.analysis import analysis as stationarity
-from elboverse.builtin.analyses.stationarity.analysis import gradient_norm
-from elboverse.builtin.analyses.variance.analysis import analysis as variance
+from elboverse.builtin.analyses.collapse import analysis as collapse
+from elboverse.builtin.analyses.collapse import criteria as collapse_criteria
+from elboverse.builtin.analyses.latents import analysis as latents
+from elboverse.builtin.analyses.samples import analysis as samples
+from elboverse.builtin.analyses.spectrum import analysis as spectrum
+from elboverse.builtin.analyses.stationarity import analysis as stationarity
+from elboverse.builtin.analyses.stationarity import gradient_norm
+from elboverse.builtin.analyses.variance import analysis as variance
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError
 from elboverse.runfile import Run
