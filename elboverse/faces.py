@@ -18,7 +18,8 @@ def found_in(package: str, homes: Mapping[str, str], name: str) -> Any:
 
     Args:
         package: the package's ``__name__``.
-        homes: public name → dotted path of the module that defines it.
+        homes: public name → dotted path of the module that defines it, and ``:name`` where it has another name
+            there.
         name: the attribute asked for.
 
     Raises:
@@ -26,4 +27,5 @@ def found_in(package: str, homes: Mapping[str, str], name: str) -> Any:
     """
     if name not in homes:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(homes[name]), name)
+    module, _, attribute = homes[name].partition(":")
+    return getattr(importlib.import_module(module), attribute or name)

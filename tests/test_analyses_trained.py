@@ -106,7 +106,7 @@ def test_data_and_samples_of_the_optimum_have_the_moments_of_its_density(tmp_pat
         deviation = dimension["data"]["standard_deviation"]
         assert dimension["samples"]["mean"] == pytest.approx(points[:, d].mean(), abs=4 * deviation / np.sqrt(20_000))
         assert dimension["samples"]["standard_deviation"] == pytest.approx(deviation, rel=0.03)
-        residual = points - trained.decode(trained.encode(points)[0])[0]
+        residual = points - trained.decoder_moments(trained.posterior_moments(points)[0])[0]
         assert dimension["root_mean_squared_error"] == pytest.approx(np.sqrt(np.square(residual[:, d]).mean()))
     assert "explain 9" in notes(result)
 
@@ -310,7 +310,7 @@ def test_all_criteria_follow_from_each_other_at_the_exact_optimum(tmp_path: Path
 def test_epsilon_delta_collapse_is_a_share_of_points(tmp_path: Path) -> None:
     path = write_trained_run(tmp_path / "run.h5", configure("vae-1", replicas=2))
     trained = [rebuilt(Run.open(path), replica).trained for replica in (0, 1)]
-    encoded = [model.encode(model.points("held_out")) for model in trained]
+    encoded = [model.posterior_moments(model.points("held_out")) for model in trained]
     kl = np.stack([identities.gaussian_kl(means**2 + variances, np.log(variances)) for means, variances in encoded])
     epsilon = float(np.quantile(kl, 0.7))
     options = collapse.CollapseOptions(from_model=True, epsilon=epsilon, delta=0.25)

@@ -93,7 +93,7 @@ def test_a_file_above_the_size_limit_is_refused_unread(tmp_path: Path) -> None:
 def test_an_hdf5_file_of_another_program_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = np.arange(1000)
-    with pytest.raises(RunFileError, match="it is no run file, or was cut short"):
+    with pytest.raises(RunFileError, match="or it is not a run file"):
         Run.open(tmp_path / "other.h5")
 
 

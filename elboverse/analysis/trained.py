@@ -1,13 +1,15 @@
-"""The trained model of a run, rebuilt from its run file: its parameters, the data that it was trained on, seeded noise.
+"""The trained model of a run, rebuilt from its run file: to encode, decode, reconstruct, sample and score with.
 
-For analyses that need more than what was recorded. Arrays are NumPy's on either side, so that an analysis need not
-know torch; importing this module imports it.
+What it needs for points that are new to it (parameters, scaling, names of columns) is in the run file; the data that
+it was trained on are read again when they are asked for. Arrays or DataFrames go in and come out, in data units.
+Analyses look at it in scaled units: `points`, `posterior_moments`, `decoder_moments`, `statistics`, `gradients`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Mapping
 from typing import Any, Self, cast
 
 import attrs
@@ -16,379 +18,384 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from elboverse.components import conformance
-from elboverse.components.registry import Registry, Selection, discover
-from elboverse.config import ExperimentConfig, from_table
-from elboverse.contracts import Data, Model, SamplingFree, is_image
-from elboverse.errors import AnalysisError, ElboverseError
+from elboverse.analysis.point_statistics import PointStatistics
+from elboverse.analysis.rebuilding import (
+    at_the_checkpoint,
+    build_model,
+    checked_data,
+    load_parameters,
+    put_parameters,
+    scaling_of,
+    shape_of,
+)
+from elboverse.analysis.scaled_model import POINTS_AT_ONCE, ScaledModel, to_numpy
+from elboverse.analysis.scores import anomalies, importance_weighted
+from elboverse.components.registry import Registry, discover
+from elboverse.config import from_table
+from elboverse.contracts import Data, Model, Scaling
+from elboverse.data.points import Points, is_points, points_of
+from elboverse.errors import AnalysisError, DataError, ElboverseError, RunFileError
 from elboverse.runfile import Run
+from elboverse.running.given_data import with_data
 from elboverse.seeding import generator
-from elboverse.theory import families, identities
-from elboverse.theory.distributions import DecoderDistribution
-from elboverse.theory.distributions.latent import second_moments
-from elboverse.theory.elbo import batch_terms
-from elboverse.theory.families import Family
-from elboverse.theory.gaussian import DiagonalGaussian
-from elboverse.training.evaluation import MOST_TRAINING_POINTS, point_statistics
-from elboverse.training.family_evaluation import FamilyStatistics
-from elboverse.training.streaming import Timetable
 
-__all__ = ["PointStatistics", "TrainedModel"]
+__all__ = ["PointStatistics", "TrainedModel", "load"]
 
 Array = npt.NDArray[Any]
 
-POINTS_AT_ONCE = 4096
 
-
-@attrs.frozen(eq=False)
-class PointStatistics:
-    """The terms of each point by itself, in nats, float64; M points.
+def load(run: Any, replica: int = 0, *, data: Any = None, device: str = "cpu") -> TrainedModel:
+    """Return the trained model of a run: to encode, reconstruct, sample and score with.
 
     Args:
-        log_likelihood: E_q ln p(x|z), shape (M,).
-        decoder_entropy: E_q Σ_d ½ ln(2πe σ²_d(z)), shape (M,).
-        decoder_log_var: ln σ², averaged over dimensions and samples, shape (M,).
-        kl: KL_h, shape (M, H).
-        encoder_entropy: ½ ln(2πe τ²_h), shape (M, H).
-        prior_entropy: ½ ln(2πe α²_h), shape (M, H).
-        log_reference: E_q ln h(x) of the measure that the decoder entropy is relative to, shape (M,); 0 for a Gaussian.
+        run: a run, or the path of its folder or ``run.h5``.
+        replica: which replica.
+        data: the data that it was trained on, where they were given in memory or have moved.
+        device: where it computes.
+
+    Raises:
+        RunFileError: there is no such run.
+        AnalysisError: the model cannot be rebuilt.
+
+    Example:
+        >>> latents = elboverse.load("runs/wine").encode(table)  # doctest: +SKIP
     """
-
-    log_likelihood: Array
-    decoder_entropy: Array
-    decoder_log_var: Array
-    kl: Array
-    encoder_entropy: Array
-    prior_entropy: Array
-    log_reference: Array | float = 0.0
-
-    @property
-    def elbo(self) -> Array:
-        """The ELBO of each point, shape (M,)."""
-        return np.asarray(identities.elbo(self.log_likelihood, self.kl))
-
-    @property
-    def entropy_sum(self) -> Array:
-        """The entropy sum of each point, shape (M,)."""
-        return np.asarray(
-            identities.entropy_sum(self.decoder_entropy, self.encoder_entropy, self.prior_entropy) + self.log_reference
-        )
+    if isinstance(run, Run):
+        return TrainedModel.of(run, replica, data=data, device=device)
+    if isinstance(run, str | os.PathLike) and os.fspath(run).endswith(".toml"):
+        raise RunFileError(f"{run}: a config, not a run; elboverse.load_config reads configs")
+    with Run.open(run) as opened:
+        return TrainedModel.of(opened, replica, data=data, device=device)
 
 
-@attrs.frozen(eq=False, kw_only=True)
-class TrainedModel:
-    """One replica of a run as its checkpoint holds it, on the CPU, with the data that it was trained on.
+@attrs.define(eq=False, kw_only=True)
+class TrainedModel(ScaledModel):
+    """One replica of a run as its checkpoint holds it.
+
+    Made by `elboverse.load(RUN)`, `Run.model()` or `TrainedModel.of`.
 
     Args:
-        config: the run's config.
-        model: with the checkpoint's parameters.
-        data: as the dataset gives it with this replica's seed; its fingerprint is that of the run. Of a stream it has
-            the latest points trained on, and held-out ones of their regime.
-        seed: of this replica.
-        dtype: in which the run computes.
+        given: the data that it was trained on as they were given in memory; None if they were not.
+
+    Example:
+        >>> model = elboverse.load("runs/wine")  # doctest: +SKIP
+        >>> model.encode(table)  # doctest: +SKIP
+        >>> model.sample(100)  # doctest: +SKIP
     """
 
-    config: ExperimentConfig
-    model: Model
-    data: Data
-    seed: int
-    dtype: torch.dtype
+    given: Points | None = None
 
     @classmethod
-    def of(cls, run: Run, replica: int = 0, registry: Registry | None = None) -> Self:
+    def of(
+        cls,
+        run: Run,
+        replica: int = 0,
+        registry: Registry | None = None,
+        *,
+        data: Any = None,
+        device: str = "cpu",
+    ) -> Self:
         """Return a replica of a run as it was when the run file was saved last.
 
         Args:
             run: the run.
             replica: its number, counted from 0.
             registry: the components; those of all installed plugins by default.
+            data: the data that it was trained on, in memory or where they are now; only needed if they were given in
+                memory or have moved, and only by what looks at them. Their fingerprint is checked.
+            device: where it computes, such as ``"cuda"``.
 
         Raises:
-            AnalysisError: there is no such replica, a plugin that the run needs is missing, the dataset gives other
-                data than when the run began, or the checkpoint does not fit the model.
+            AnalysisError: there is no such replica, a plugin that the run needs is missing, or the checkpoint does not
+                fit the model.
         """
         if not 0 <= replica < run.replicas:
-            raise AnalysisError(f"{run.path}: replica {replica} given, allowed is 0 … {run.replicas - 1}")
+            raise AnalysisError(f"{run.path}: got replica {replica}; expected 0 … {run.replicas - 1}")
+        registry = (discover() if registry is None else registry).as_recorded(run.components)
+        source = run.data_source if data is None else data
+        registry, table = with_data(registry, run.config, source)
         try:
-            config = from_table(run.config, (discover() if registry is None else registry).as_recorded(run.components))
-            data = _at_the_checkpoint(_checked_data(run, config, replica), run, config)
-            model = _build_model(config.model, data)
+            config = from_table(table, registry)
+            scaling, shape = scaling_of(run.data, str(run.path)), shape_of(run.data, str(run.path))
+            model = build_model(config.model, shape)
         except AnalysisError:
             raise
         except ElboverseError as error:
             raise AnalysisError(f"{run.path}: the trained model cannot be rebuilt from its config: {error}") from error
         dtype = {"float32": torch.float32, "float64": torch.float64}[config.training.dtype]
         model.to(dtype)
-        _load(model, run, replica)
+        load_parameters(model, run, replica)
         model.eval()
-        return cls(config=config, model=cast(Model, model), data=data, seed=config.seed + replica, dtype=dtype)
+        model.to(device)
 
-    @property
-    def latent_dim(self) -> int:
-        """H."""
-        return families.latent_dim(self.model)
+        def load_data() -> Data:
+            try:
+                return at_the_checkpoint(checked_data(run, config, replica), run, config)
+            except AnalysisError:
+                raise
+            except ElboverseError as error:
+                raise AnalysisError(f"{run.path}: the data that it was trained on cannot be read: {error}") from error
 
-    @property
-    def family(self) -> Family:
-        """What kind of VAE it is."""
-        return families.described(self.model, self._look())
+        return cls(
+            config=config,
+            model=cast(Model, model),
+            scaling=scaling,
+            shape=shape,
+            names=tuple(str(name) for name in run.data.get("names") or ()),
+            unit=str(run.data.get("unit") or ""),
+            seed=config.seed + replica,
+            dtype=dtype,
+            load_data=load_data,
+            device=torch.device(device),
+            given=points_of(source) if is_points(source) else None,
+        )
 
-    def _look(self) -> Tensor:
-        """Return two points as the model sees them."""
-        return self.data.scaled(self.data.train[:2]).to(self.dtype)
-
-    @property
-    def prior_variance(self) -> Array:
-        """α²_h, shape (H,); of a prior that is no diagonal Gaussian, from 10,000 samples of it."""
-        prior = self.model.prior()
-        if type(prior) is DiagonalGaussian:
-            return _numpy(prior.variance)
-        shape = (10_000, self.latent_dim)
-        noise = torch.randn(shape, generator=generator(self.seed, "analysis", "prior"), dtype=self.dtype)
-        with torch.no_grad():
-            return _numpy(prior.sample(noise).var(0))
-
-    def prior_samples(self, noise: Array) -> Array:
-        """Return draws from the prior, shape (M, H), for noise ε ~ N(0, I) of that shape."""
-        prior = self.model.prior()
-        if type(prior) is DiagonalGaussian:
-            return np.asarray(np.sqrt(self.prior_variance) * noise)
-        with torch.no_grad():
-            return _numpy(prior.sample(torch.from_numpy(noise).to(self.dtype)))
-
-    @property
-    def is_sampling_free(self) -> bool:
-        """Whether the model's ELBO is exact, so that no noise enters it."""
-        return isinstance(self.model, SamplingFree)
-
-    @property
-    def image_shape(self) -> tuple[int, ...] | None:
-        """The shape of a point that is an image, (height, width) or (channels, height, width); None if it is none."""
-        return self.data.shape if is_image(self.data.shape) else None
-
-    def count(self, split: str) -> int:
-        """Return how many points ``"train"`` or ``"held_out"`` has."""
-        return len(self._stored(split))
-
-    def points(self, split: str, rows: slice | Array = slice(None)) -> Array:
-        """Return points of a split as the model sees them, scaled and in the run's type, shape (M, D).
+    @classmethod
+    def from_state(cls, table: Mapping[str, Any], data: Mapping[str, Any], state: Mapping[str, Array]) -> Self:
+        """Return the model of a config with given parameters, without its data.
 
         Args:
-            split: ``"train"`` or ``"held_out"``.
-            rows: which; all of them by default.
-        """
-        chosen = self._stored(split)[rows if isinstance(rows, slice) else torch.from_numpy(rows)]
-        return self.data.scaled(chosen).to(self.dtype).numpy()
-
-    def unscaled(self, points: Array) -> Array:
-        """Return scaled points in data units, float64, shape (M, D)."""
-        return _numpy(self.data.scaling.undo(torch.from_numpy(points).double()))
-
-    def noise(self, shape: tuple[int, ...], *labels: str | int) -> Array:
-        """Return draws from N(0, 1), the same for the same labels.
-
-        Args:
-            shape: of the draws.
-            labels: what they are for.
-        """
-        return _numpy(torch.randn(shape, generator=generator(self.seed, "analysis", *labels), dtype=torch.float64))
-
-    def choose(self, available: int, count: int, *labels: str | int) -> Array:
-        """Return indices in 0 … available − 1, drawn with replacement, shape (count,), the same for the same labels."""
-        drawn: Array = torch.randint(available, (count,), generator=generator(self.seed, "analysis", *labels)).numpy()
-        return drawn
-
-    def encode(self, points: Array) -> tuple[Array, Array]:
-        """Return mean ν and variance τ² of q(z|x) for scaled points (M, D), both of shape (M, H)."""
-        means, variances = [], []
-        with torch.no_grad():
-            for x in self._batches(points):
-                mean, variance = second_moments(families.encode(self.model, x))
-                means.append(mean)
-                variances.append(variance)
-        return _numpy(torch.cat(means)), _numpy(torch.cat(variances))
-
-    def decode(self, latents: Array) -> tuple[Array, Array]:
-        """Return mean μ and variance σ² of p(x|z) for latents (M, H), both of shape (M, D), in scaled units.
-
-        The variance of a decoder that is no Gaussian is not a number: its distribution is in its samples.
-        """
-        means, variances = [], []
-        with torch.no_grad():
-            for z in self._batches(latents):
-                decoder = self.model.decode(z)
-                means.append(decoder.mean)
-                is_gaussian = type(decoder) is DiagonalGaussian
-                nowhere = torch.full_like(decoder.mean, torch.nan)
-                variances.append(decoder.variance.expand_as(decoder.mean) if is_gaussian else nowhere)
-        return _numpy(torch.cat(means)), _numpy(torch.cat(variances))
-
-    def sample(self, latents: Array, *labels: str | int) -> Array:
-        """Return a draw from p(x|z) for each of some latents (M, H), shape (M, D), in scaled units.
-
-        Args:
-            latents: z.
-            labels: they name the draws.
-        """
-        drawn = []
-        with torch.no_grad():
-            for number, z in enumerate(self._batches(latents)):
-                decoder = self.model.decode(z)
-                stream = generator(self.seed, "analysis", *labels, number)
-                drawn.append(decoder.sample(torch.randn(decoder.mean.shape, generator=stream, dtype=self.dtype)))
-        return _numpy(torch.cat(drawn))
-
-    def statistics(self, points: Array, *labels: str | int) -> PointStatistics:
-        """Return the terms of each point, with as many Monte-Carlo samples per point as the run trained with.
-
-        Args:
-            points: scaled, shape (M, D).
-            labels: they name the Monte-Carlo samples.
-        """
-        family = self.family
-        if not family.gaussian:
-            return self._family_statistics(family, points, *labels)
-        parts = []
-        with torch.no_grad():
-            for number, x in enumerate(self._batches(points)):
-                parts.append(point_statistics(self.model, x, self._monte_carlo(len(x), *labels, number)))
-        table = _numpy(torch.cat(parts))
-        kl, encoder_entropy, prior_log_var, _ = np.split(table[:, 4:], 4, axis=1)
-        prior_entropy = np.asarray(identities.gaussian_entropy(prior_log_var))
-        return PointStatistics(table[:, 0], table[:, 1], table[:, 2], kl, encoder_entropy, prior_entropy)
-
-    def _family_statistics(self, family: Family, points: Array, *labels: str | int) -> PointStatistics:
-        terms = FamilyStatistics(family, self.latent_dim, self.data.dimension)
-        parts = []
-        with torch.no_grad():
-            for number, x in enumerate(self._batches(points)):
-                noise = self._monte_carlo(len(x), *labels, number, width=terms.noise_width)
-                parts.append(terms(self.model, x, noise))
-        table = _numpy(torch.cat(parts))
-        kl, encoder_entropy, prior_entropy, _ = np.split(table[:, 4:], 4, axis=1)
-        nowhere = np.full(len(table), np.nan)
-        return PointStatistics(table[:, 0], table[:, 2], nowhere, kl, encoder_entropy, prior_entropy, table[:, 1])
-
-    def decoder_residuals(self, points: Array, *labels: str | int) -> tuple[Array, Array]:
-        """Return residual and varentropy of the decoder, r_d and V_d of each point, averaged over its samples.
-
-        Args:
-            points: scaled, shape (M, D).
-            labels: they name the Monte-Carlo samples.
-
-        Returns:
-            Two arrays of shape (M, Q), one number per dimension, or per group of dimensions.
+            table: the config.
+            data: what a run file says of the data; see `Run.data`.
+            state: the parameters, name → array.
 
         Raises:
-            AnalysisError: the decoder gives no residual per dimension.
+            AnalysisError: the parameters do not fit the model.
         """
-        residuals, spreads = [], []
-        with torch.no_grad():
-            for number, x in enumerate(self._batches(points)):
-                noise = self._monte_carlo(len(x), *labels, number)
-                encoder = families.encode(self.model, x)
-                z = encoder.mean if noise is None else encoder.sample(noise)
-                decoder = families.decode(self.model, z, x)
-                if not isinstance(decoder, DecoderDistribution):
-                    raise AnalysisError(f"{type(decoder).__name__} gives no residual per dimension")
-                found = decoder.residual_terms(families.observed(self.model, x))
-                residuals.append(found.reshape(-1, *found.shape[-2:]).mean(0))
-                spread = decoder.varentropy_terms().expand_as(found)
-                spreads.append(spread.reshape(-1, *found.shape[-2:]).mean(0))
-        return _numpy(torch.cat(residuals)), _numpy(torch.cat(spreads))
+        config = from_table(table)
+        shape = shape_of(data, "the model")
+        model = build_model(config.model, shape)
+        dtype = torch.float64  # whatever it was trained in, so that rows do not depend on those beside them
+        model.to(dtype)
+        put_parameters(model, {name: values[None] for name, values in state.items()}, 1, 0, "the model")
+        model.eval()
 
-    def gradients(self, points: Array, batches: int, *labels: str | int) -> dict[str, Array]:
-        """Return ∂ELBO/∂θ of every parameter θ, averaged over each of some equal batches, shape (batches, size of θ).
+        def no_data() -> Data:
+            raise AnalysisError("the model was trained in memory and keeps no data; give the points")
+
+        return cls(
+            config=config,
+            model=cast(Model, model),
+            scaling=scaling_of(data, "the model"),
+            shape=shape,
+            names=tuple(str(name) for name in data.get("names") or ()),
+            unit=str(data.get("unit") or ""),
+            seed=config.seed,
+            dtype=dtype,
+            load_data=no_data,
+        )
+
+    @property
+    def latent_names(self) -> tuple[str, ...]:
+        """What a table calls the latents, ``z0`` and so on."""
+        return tuple(f"z{latent}" for latent in range(self.latent_dim))
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """What a table calls the dimensions: their names, or ``x0`` and so on."""
+        return self.names or tuple(f"x{column}" for column in range(math.prod(self.shape)))
+
+    def encode(self, points: Any = None, *, variances: bool = False) -> Any:
+        """Return the mean ν(x) of q(z|x) of each point, shape (N, H).
 
         Args:
-            points: scaled, shape (M, D), at least as many as batches; those that are left over are not used.
-            batches: how many.
-            labels: they name the Monte-Carlo samples.
+            points: in data units, (N, D) or (N, *shape), or a table that has the columns of the training data; the
+                run's own data in their original order by default.
+            variances: return (mean, variance τ²(x)).
+
+        Returns:
+            In the container of `points`, the rows in their order and with their index.
+
+        Raises:
+            DataError: the points do not fit the model.
         """
-        parameters = dict(self.model.named_parameters())
-        size = len(points) // batches
-        gaussian = self.family.gaussian
-        rows: dict[str, list[Tensor]] = {name: [] for name in parameters}
-        for number in range(batches):
-            x = torch.from_numpy(points[number * size : (number + 1) * size]).to(self.dtype)
-            noise = self._monte_carlo(size, *labels, number)
-            if noise is None or gaussian:
-                elbo = batch_terms(self.model, x, noise).elbo
-            else:
-                elbo = families.family_terms(self.model, x, noise).elbo
-            found = torch.autograd.grad(elbo, list(parameters.values()), allow_unused=True)
-            for (name, parameter), gradient in zip(parameters.items(), found, strict=True):
-                rows[name].append(torch.zeros_like(parameter) if gradient is None else gradient)
-        return {name: _numpy(torch.stack([gradient.flatten() for gradient in each])) for name, each in rows.items()}
+        given = self.own_points() if points is None else self.fitting(points)
+        mean, variance = self.posterior_moments(self.scaled(given))
+        labelled = given.labelled(mean, self.latent_names)
+        return (labelled, given.labelled(variance, self.latent_names)) if variances else labelled
 
-    def _stored(self, split: str) -> Tensor:
-        return self.data.train if split == "train" else self.data.held_out
+    def decode(self, latents: Any) -> Any:
+        """Return the decoder's mean E[x|z] for latents of shape (N, H), in data units, shape (N, *shape).
 
-    def _monte_carlo(self, count: int, *labels: str | int, width: int | None = None) -> Tensor | None:
-        if self.is_sampling_free:
-            return None
-        samples = self.config.training.samples
-        shape = (*((samples,) if samples > 1 else ()), count, width or self.latent_dim)
-        return torch.randn(shape, generator=generator(self.seed, "analysis", *labels), dtype=self.dtype)
+        Args:
+            latents: an array, or a table of H columns.
 
-    def _batches(self, points: Array) -> Iterator[Tensor]:
-        samples = 1 if self.is_sampling_free else self.config.training.samples
-        yield from torch.from_numpy(points).to(self.dtype).split(max(64, POINTS_AT_ONCE // samples))
+        Raises:
+            DataError: there are not H columns, or they are not finite.
+        """
+        given = points_of(latents, "the latents")
+        if given.flat.shape[1] != self.latent_dim:
+            raise DataError(f"the latents: got {given.flat.shape[1]} columns; expected {self.latent_dim}")
+        _require_finite(given, "the latents")
+        return self._in_data_units(given, self.decoder_moments(given.flat.astype(np.float64))[0])
 
+    def reconstruct(self, points: Any = None) -> Any:
+        """Return the decoder's mean at the encoder's mean, E[x|z = ν(x)], of each point, in data units.
 
-def _numpy(tensor: Tensor) -> Array:
-    return tensor.detach().double().numpy()
+        Args:
+            points: as for `encode`.
+        """
+        given = self.own_points() if points is None else self.fitting(points)
+        mean, _ = self.posterior_moments(self.scaled(given))
+        return self._in_data_units(given, self.decoder_moments(mean)[0])
 
+    def sample(self, count: int, *, seed: int = 0, means: bool = False) -> Array:
+        """Return points from the model, x ~ p(x|z) with z ~ p(z), in data units, shape (count, *shape).
 
-def _checked_data(run: Run, config: ExperimentConfig, replica: int) -> Data:
-    """Return the data of a replica; the fingerprint that the run keeps is that of its first one."""
-    expected = run.data.get("fingerprint")
-    if not isinstance(expected, str):
-        raise AnalysisError(f"{run.path}: the run keeps no fingerprint of its data, so they cannot be checked")
-    who = f"dataset {config.dataset.name!r}"
-    data = conformance.require_data(config.dataset.build(config.seed), who)
-    if data.fingerprint != expected:
-        raise AnalysisError(
-            f"{run.path}: the {who} gives other data than when the run began (fingerprint {data.fingerprint}, not "
-            f"{expected}), so the trained model cannot be analysed on them; bring the first data back"
-        )
-    return data if replica == 0 else conformance.require_data(config.dataset.build(config.seed + replica), who)
+        Args:
+            count: how many.
+            seed: the same points for the same seed.
+            means: return E[x|z], without the decoder's noise.
 
-
-def _at_the_checkpoint(data: Data, run: Run, config: ExperimentConfig) -> Data:
-    """Return data as they are; of a stream, what it shows around the checkpoint."""
-    if data.stream is None:
-        return data
-    timetable = Timetable(data.stream, config.training.batch_size)
-    first, count = timetable.latest(run.checkpoint_step, MOST_TRAINING_POINTS)
-    held_out = data.stream.held_out(timetable.reached(run.checkpoint_step))
-    return attrs.evolve(data, train=data.stream.points(first, count), held_out=held_out)
-
-
-def _build_model(selection: Selection, data: Data) -> nn.Module:
-    """Return a model with weights that are still to be replaced; torch's own random state is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        model: nn.Module = selection.build(data.shape)
-    conformance.require_model(
-        model, data.scaled(data.train[:2]).to(torch.get_default_dtype()), f"model {selection.name!r}"
-    )
-    return model
-
-
-def _load(model: nn.Module, run: Run, replica: int) -> None:
-    stored = run.checkpoint("model")
-    tensors = model.state_dict(keep_vars=True)
-    expected = {name: (run.replicas, *tensor.shape) for name, tensor in tensors.items()}
-    found = {name: values.shape for name, values in stored.items()}
-    if found != expected:
-        names = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
-        raise AnalysisError(
-            f"{run.path}: the checkpoint does not hold this model's parameters: {names[0]} has the shape "
-            f"{found.get(names[0], 'of nothing')}, expected is {expected.get(names[0], 'that it is not there')}"
-        )
-    for name, tensor in tensors.items():
-        values = stored[name][replica]
-        if not math.isfinite(float(np.abs(values).sum(dtype=np.float64))):
-            raise AnalysisError(f"{run.path}: the parameter {name} of the checkpoint is not finite")
+        Raises:
+            DataError: the count is negative.
+        """
+        if not (isinstance(count, int | np.integer) and count >= 0):
+            raise DataError(f"count: got {count!r}; expected an integer ≥ 0")
+        draws = generator(int(seed), "sample", device=self.device)
+        parts, left = [], int(count)
         with torch.no_grad():
-            tensor.copy_(torch.tensor(values))
+            while left > 0:
+                size = min(left, POINTS_AT_ONCE)
+                z = self._draw_latents(size, draws)
+                decoder: Any = self.model.decode(z)
+                noise = torch.randn(
+                    (size, math.prod(self.shape)), generator=draws, dtype=self.dtype, device=self.device
+                )
+                parts.append(to_numpy(decoder.mean.expand_as(noise) if means else decoder.sample(noise)))
+                left -= size
+        scaled = np.concatenate(parts) if parts else np.zeros((0, math.prod(self.shape)))
+        return self.unscaled(scaled).reshape(-1, *self.shape)
+
+    def score(
+        self, points: Any = None, *, importance_samples: int = 0, scaled_units: bool = False, seed: int = 0
+    ) -> Any:
+        """Return the ELBO and its terms of each point in nats.
+
+        The columns: ``elbo``; ``log_likelihood``, E_q ln p(x|z); ``kl``, KL(q(z|x) ‖ p(z)); ``entropy_sum``; and, with
+        importance samples, ``importance_weighted``, L_k = ln 1/k Σ p(x|z_i) p(z_i)/q(z_i|x) (Burda et al. 2016), and
+        ``effective_samples``, 1/Σ w̃². In data units, the densities are those of the points as given: ln|scale| of all
+        dimensions is subtracted from those of the points as the model sees them.
+
+        Args:
+            points: as for `encode`.
+            importance_samples: k; 0 for none.
+            scaled_units: give the densities of the scaled points, which are those that training reports.
+            seed: of the Monte-Carlo samples.
+
+        Returns:
+            A dict of arrays, shape (N,), or a table with the index of `points`.
+        """
+        given = self.own_points() if points is None else self.fitting(points)
+        scaled = self.scaled(given)
+        terms = self.scored(scaled, int(seed))
+        shift = 0.0 if scaled_units else self.scaling.log_volume()
+        columns = {
+            "elbo": terms.elbo - shift,
+            "log_likelihood": terms.log_likelihood - shift,
+            "kl": np.asarray(terms.kl.sum(1)),
+            "entropy_sum": terms.entropy_sum - shift,
+        }
+        if importance_samples:
+            bound, effective = importance_weighted(self, scaled, importance_samples, seed)
+            columns |= {"importance_weighted": bound - shift, "effective_samples": effective}
+        if given.container == "array":
+            return columns
+        return given.labelled(np.stack(list(columns.values()), axis=1), tuple(columns))
+
+    def anomalies(self, points: Any = None, count: int = 20) -> Any:
+        """Return the points that the model finds least likely, the most surprising first.
+
+        The columns: ``row`` (counted from 0), ``elbo`` in data units, ``deviations`` of the ELBO below the median, in
+        units of the robust standard deviation (1.4826 times the median absolute deviation), and the ``column`` that
+        carries most of it, with its ``value`` and what the model ``expected``, in data units.
+
+        Args:
+            points: as for `encode`.
+            count: how many at most.
+
+        Returns:
+            A dict of arrays, or a table with the index of `points`.
+        """
+        given = self.own_points() if points is None else self.fitting(points)
+        return anomalies(self, given, count)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the parameters by name, as of `torch.nn.Module`."""
+        return self.model.state_dict()
+
+    @property
+    def module(self) -> nn.Module:
+        """The model as a plain `torch.nn.Module`, in scaled units, to go on with."""
+        return cast(nn.Module, self.model)
+
+    def fitting(self, points: Any, what: str = "the points") -> Points:
+        """Return points that fit the model, in data units: with its columns, as many as it has, finite.
+
+        Raises:
+            DataError: they do not fit.
+        """
+        given = points_of(points, what, self.names if _has_all(points, self.names) else ())
+        given = given.select(self.names, what)
+        dimension = math.prod(self.shape)
+        if len(given) == 0 or given.flat.shape[1] != dimension:
+            raise DataError(f"{what}: got {given.values.shape} values; expected points of {dimension:,} dimensions")
+        _require_finite(given, what)
+        return given
+
+    def own_points(self) -> Points:
+        """Return the data that the run was trained on, in data units and in their original order where that is known.
+
+        Held-out points come after those of training where it is not known.
+
+        Raises:
+            AnalysisError: they cannot be read; see `data`.
+        """
+        data = self.data
+        if self.given is not None:
+            return self.given
+        parts = [to_numpy(self.scaling.undo(data.scaled(part).double())) for part in (data.train, data.held_out)]
+        values = np.concatenate(parts)
+        if data.order is not None:
+            values = values[np.argsort(data.order, kind="stable")]
+        return Points(values=values.reshape(-1, *self.shape), names=self.names)
+
+    def own_splits(self) -> Array:
+        """Return of which split each of `own_points` is, ``"train"`` or ``"held_out"``, shape (N,)."""
+        splits = np.array(["train"] * self.count("train") + ["held_out"] * self.count("held_out"))
+        return splits if self.data.order is None else splits[np.argsort(self.data.order, kind="stable")]
+
+    def scaled(self, points: Points) -> Array:
+        """Return points in data units as the model sees them, shape (N, D)."""
+        flat = points.flat
+        wide = flat if flat.dtype.kind == "f" else flat.astype(np.float64)
+        raw = torch.from_numpy(np.array(wide, dtype=wide.dtype.newbyteorder("="), order="C"))
+        scaling = Scaling(self.scaling.kind, self.scaling.offset.to(raw.dtype), self.scaling.scale.to(raw.dtype))
+        return np.asarray(scaling.apply(raw).to(self.dtype).numpy())
+
+    def _in_data_units(self, given: Points, scaled: Array) -> Any:
+        values = self.unscaled(scaled)
+        if given.container == "array":
+            return values.reshape(-1, *self.shape)
+        return given.labelled(values, self.column_names)
+
+    def _draw_latents(self, count: int, draws: torch.Generator) -> Tensor:
+        noise = torch.randn((count, self.latent_dim), generator=draws, dtype=self.dtype, device=self.device)
+        return self.model.prior().sample(noise)
+
+
+def _has_all(points: Any, names: tuple[str, ...]) -> bool:
+    """Return whether a table has all of some columns, and maybe others that hold no numbers."""
+    columns = getattr(points, "columns", None)
+    return columns is not None and bool(names) and set(names) <= {str(column) for column in columns}
+
+
+def _require_finite(points: Points, what: str) -> None:
+    bad = ~np.isfinite(points.flat)
+    if bad.any():
+        row, column = (int(part) for part in np.argwhere(bad)[0])
+        name = repr(points.names[column]) if points.names else column
+        raise DataError(
+            f"{what}: {int(bad.sum()):,} values are not finite, the first in row {row} (counted from 0), "
+            f"column {name}: {points.flat[row, column]}"
+        )

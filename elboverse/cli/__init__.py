@@ -24,13 +24,18 @@ COMMANDS = {
     "analyze": ("elboverse.cli.analyze:analyze", "Analyse a finished or running run from its run.h5."),
     "config": ("elboverse.cli.config:config", "List, show and check configs."),
     "data": ("elboverse.cli.data:data", "List, describe, fetch and preview data; clean its caches."),
+    "encode": ("elboverse.cli.encode:encode", "Write the latents of each row of a table."),
     "evaluate": ("elboverse.cli.evaluate:evaluate", "Bound ln p(x) under a run's trained model, honestly."),
     "explain-loss": ("elboverse.cli.explain_loss:explain_loss", "Say what a loss means as a VAE."),
     "export": ("elboverse.cli.export:export", "Write a run's numbers as CSV, Parquet, npz or for TensorBoard."),
     "judge": ("elboverse.cli.evaluate:judge", "Judge a model trained elsewhere."),
     "plugins": ("elboverse.cli.plugins:plugins", "List plugins and the components that they offer."),
+    "reconstruct": ("elboverse.cli.reconstruct:reconstruct", "Write each row as the model reconstructs it."),
+    "repair": ("elboverse.cli.repair:repair", "Check a run file that was changed, and seal it anew."),
     "report": ("elboverse.cli.report:report", "Write a page about a run, with all its figures inside."),
     "reproduce": ("elboverse.cli.reproduce:reproduce", "Reproduce an experiment of the paper and check it."),
+    "sample": ("elboverse.cli.sample:sample", "Write new rows drawn from a trained model."),
+    "score": ("elboverse.cli.score:score", "Write the ELBO of each row: how likely the model finds it."),
     "train": ("elboverse.cli.train:train", "Train a model and write its run.h5."),
 }
 

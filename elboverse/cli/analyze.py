@@ -14,7 +14,7 @@ import click
 
 from elboverse.analysis.making import analysed, numbers, owner, takes_several
 from elboverse.cli.figures import check_figure, is_animation, write_animation, write_figure
-from elboverse.cli.options import options_of, structured
+from elboverse.cli.options import data_option, options_of, structured
 from elboverse.cli.tables import print_result
 from elboverse.components.registry import Registered, Registry, discover
 from elboverse.contracts import Result
@@ -24,7 +24,7 @@ from elboverse.running.sweep import begun_run_files, run_files
 
 __all__ = ["analyze"]
 
-_OWN: Final = ("as_json", "figure", "help", "json", "paths")
+_OWN: Final = ("as_json", "data", "figure", "help", "json", "paths")
 """What no analysis may call an option of its own: the parameters that every command has."""
 
 _MOST_NAMED: Final = 6
@@ -75,7 +75,9 @@ def _command(registry: Registry, registered: Registered) -> click.Command:
     several = takes_several(registered)
     animated = bool(getattr(config, "animated", False))
 
-    def run_analysis(paths: Path | tuple[Path, ...], figure: Path | None, as_json: bool, **values: Any) -> None:
+    def run_analysis(
+        paths: Path | tuple[Path, ...], figure: Path | None, as_json: bool, data: Path | None, **values: Any
+    ) -> None:
         options = structured(registry, config, values)
         if figure is not None:
             check_figure(figure, moving=animated)
@@ -85,7 +87,7 @@ def _command(registry: Registry, registered: Registered) -> click.Command:
                 if isinstance(paths, tuple)
                 else [_one(paths)]
             )
-            runs = tuple(stack.enter_context(Run.open(file)) for file in files)
+            runs = tuple(stack.enter_context(Run.open(file)).with_data(data) for file in files)
             result = analysed(registered, options, runs)
             write = None if figure is None else _writer(registered, result, figure)
             try:
@@ -117,6 +119,7 @@ def _command(registry: Registry, registered: Registered) -> click.Command:
                 metavar=f"FILE.pdf|png|svg{'|gif|mp4' if animated else ''}",
                 help="Also draw a figure into this file; an existing file is replaced.",
             ),
+            data_option(),
             click.Option(["--json", "as_json"], is_flag=True, help="Print JSON in place of the table."),
         ],
         help=f"{registered.component.summary[:1].upper()}{registered.component.summary[1:]}.",

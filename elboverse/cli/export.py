@@ -23,7 +23,7 @@ __all__ = ["export"]
 
 Array = npt.NDArray[Any]
 
-_FORMATS: Final = ("csv", "parquet", "npz", "tensorboard")
+_FORMATS: Final = ("csv", "parquet", "npz", "tensorboard", "torch-export")
 _DERIVED: Final = ("entropy_sum", "gap")
 """What is exported beside the stored series, since almost everybody asks for it."""
 
@@ -38,7 +38,8 @@ _ROWS_AT_ONCE: Final = 10_000
     type=click.Choice(_FORMATS),
     default="csv",
     show_default=True,
-    help="Tables as CSV or Parquet, arrays as one NumPy archive, or event files for TensorBoard.",
+    help="Tables as CSV or Parquet, arrays as one NumPy archive, event files for TensorBoard, or encoder and decoder "
+    "as programs of torch.export.",
 )
 @click.option(
     "--out",
@@ -51,7 +52,8 @@ def export(run: Path, form: str, out: Path | None, *, overwrite: bool) -> None:
 
     CSV and Parquet: one table for the trajectory and one per evaluated split, a row per step and replica; series of
     a latent are named like kl_0. NumPy: arrays with their axes as in the run file, named like trajectory.kl.
-    TensorBoard: a folder per replica. Names and units are those of the run file, documents are JSON.
+    TensorBoard: a folder per replica. torch-export: encoder.pt2 and decoder.pt2, which take and give points in data
+    units and need no elboverse. Names and units are those of the run file, documents are JSON.
     """
     with Run.open(run) as opened:
         if out is None:
@@ -61,6 +63,7 @@ def export(run: Path, form: str, out: Path | None, *, overwrite: bool) -> None:
             "parquet": _write_parquet,
             "npz": _write_npz,
             "tensorboard": _write_tensorboard,
+            "torch-export": _write_programs,
         }
         try:
             written = writers[form](opened, out, overwrite)
@@ -183,6 +186,14 @@ def _write_npz(run: Run, out: Path, overwrite: bool) -> list[Path]:
             np.savez(file, allow_pickle=False, **arrays)
 
     return [_put(out, write, overwrite=overwrite)]
+
+
+def _write_programs(run: Run, out: Path, overwrite: bool) -> Sequence[Path]:
+    from elboverse.analysis.exporting import export_programs  # torch, which only this format needs
+
+    if not overwrite and out.is_dir() and any(out.glob("*.pt2")):
+        raise AnalysisError(f"{out}: already holds programs; give --overwrite to replace them, or another --out")
+    return export_programs(run.model(), out)
 
 
 def _write_tensorboard(run: Run, out: Path, overwrite: bool) -> list[Path]:

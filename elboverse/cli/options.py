@@ -15,7 +15,7 @@ from elboverse.components.registry import Registry
 from elboverse.config.structuring import build_converter, structure
 from elboverse.errors import ConfigError, PluginError
 
-__all__ = ["options_of", "structured"]
+__all__ = ["data_option", "options_of", "structured"]
 
 _SCALARS: Mapping[Any, Any] = {
     int: click.INT,
@@ -23,6 +23,16 @@ _SCALARS: Mapping[Any, Any] = {
     str: click.STRING,
     Path: click.Path(path_type=Path),
 }
+
+
+def data_option() -> click.Option:
+    """Return the option that says where the data of a run are now."""
+    return click.Option(
+        ["--data"],
+        type=click.Path(path_type=Path),
+        metavar="PATH",
+        help="Where the data of the run are now, if they have moved; they must be the same.",
+    )
 
 
 def options_of(cls: type[Any], owner: str) -> list[click.Option]:

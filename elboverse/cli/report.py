@@ -62,20 +62,30 @@ summary { cursor: pointer; }
     type=click.Path(path_type=Path, dir_okay=False),
     help="File of the page; report.html beside the run file if not given.",
 )
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Where the data of the run are now, if they have moved; they must be the same.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
-def report(run: Path, out: Path | None, *, overwrite: bool) -> None:
+def report(run: Path, out: Path | None, data: Path | None, *, overwrite: bool) -> None:
     """Write a page about RUN.h5, or the run in a folder: what every analysis that applies says, and the config.
 
     The page is one HTML file that loads nothing: figures are inside it.
     """
     run = located(run)
     out = run.with_name("report.html") if out is None else out
+    if out.suffix.lower() not in {".html", ".htm"}:
+        raise AnalysisError(
+            f"--out {out}: got a file of type {out.suffix!r}; expected .html, which a browser can print"
+        )
     if out.exists() and not overwrite:
         raise AnalysisError(f"{out}: exists already; give --overwrite to replace it, or another file with --out")
     if not out.parent.is_dir():
         raise AnalysisError(f"--out: the folder {out.parent} does not exist; create it first")
     with Run.open(run) as opened:
-        content = page(opened, discover())
+        content = page(opened.with_data(data), discover())
     temporary = out.with_name(f".{out.name}.tmp-{os.getpid()}")
     try:
         temporary.write_text(content, encoding="utf-8")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
+import attrs
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +20,9 @@ from elboverse.contracts import Result
 __all__ = ["formatted", "print_result"]
 
 _UNLIMITED = 10_000
+_PADDING = 1
+_LEAST_NAMES = 20
+"""How wide the column that names the rows may be at least, however narrow the terminal is."""
 
 
 def print_result(result: Result, file: TextIO) -> None:
@@ -34,7 +39,8 @@ def print_result(result: Result, file: TextIO) -> None:
     for table in tables:
         console.print(Text(table.title, style="bold"))
         if table.rows:
-            console.print(_table(table))
+            for part in _fitted(table, console.width):
+                console.print(part)
     for note in result.notes:
         console.print(Text(note))
 
@@ -70,16 +76,44 @@ def _cell(value: Any, decimals: int) -> str:
     return str(value)
 
 
-def _table(result: Result | contracts.Table) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    columns = [list(column) for column in zip(*result.rows, strict=True)]
-    cells = [formatted(column) for column in columns]
-    for name, column, texts in zip(result.columns, columns, cells, strict=True):
-        is_text = all(isinstance(value, str | bool) for value in column)
+@attrs.frozen
+class _Column:
+    heading: str
+    texts: list[str]
+    is_text: bool
+
+    @property
+    def width(self) -> int:
+        lines = [line for text in (self.heading, *self.texts) for line in text.splitlines()]
+        return max(map(cell_len, lines), default=0) + _PADDING
+
+
+def _fitted(result: Result | contracts.Table, width: int) -> list[Table]:
+    """Return a table in as many parts as the width asks for; each begins with the column that names the rows."""
+    columns = []
+    for name, values in zip(result.columns, zip(*result.rows, strict=True), strict=True):
+        texts = formatted(values)
         heading = "\n".join(
             textwrap.wrap(name, max(8, *map(len, texts)), break_long_words=False, break_on_hyphens=False)
         )
-        table.add_column(Text(heading), justify="left" if is_text else "right", vertical="bottom", overflow="fold")
-    for row in zip(*cells, strict=True):
+        columns.append(_Column(heading, texts, all(isinstance(value, str | bool) for value in values)))
+    first, *others = columns
+    parts: list[list[_Column]] = [[first]]
+    taken = kept = min(first.width, max(_LEAST_NAMES, width // 2))
+    for column in others:
+        if taken + column.width > width and len(parts[-1]) > 1:
+            parts.append([first])
+            taken = kept
+        parts[-1].append(column)
+        taken += column.width
+    return [_table(part) for part in parts]
+
+
+def _table(columns: Sequence[_Column]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, _PADDING, 0, 0))
+    for column in columns:
+        justify: Literal["left", "right"] = "left" if column.is_text else "right"
+        table.add_column(Text(column.heading), justify=justify, vertical="bottom", overflow="fold")
+    for row in zip(*(column.texts for column in columns), strict=True):
         table.add_row(*map(Text, row))
     return table

@@ -12,8 +12,11 @@ import click
 import numpy as np
 from rich.console import Console
 
+from elboverse.cli.advice import AdvisedCommand, require_known_setting
+from elboverse.components.registry import discover
 from elboverse.config import (
     advising,
+    anchored,
     apply_override,
     apply_sweeps,
     find_config,
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 
-@click.command()
+@click.command(cls=AdvisedCommand)
 @click.argument("config", required=False)
 @click.option(
     "--set",
@@ -110,6 +113,12 @@ __all__ = ["train"]
     type=click.Choice(["epochs", "stationary"]),
     help="Train for the config's epochs, or until the training certificate holds; short for --set training.until=….",
 )
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="With --resume or --like: where the data of the run are now, if they have moved.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 def train(
     config: str | None,
@@ -126,6 +135,7 @@ def train(
     options: tuple[str, ...],
     threads: int | None,
     until: str | None,
+    data: Path | None,
     *,
     overwrite: bool,
     quiet: bool,
@@ -162,14 +172,16 @@ def train(
         if threads is not None:
             raise click.UsageError("A resumed run keeps its number of threads.")
         console.print(f"Resuming {resumed}", soft_wrap=True)
-        _summarise(resume(resumed, overrides=overrides, console=console), console)
+        _summarise(resume(resumed, overrides=overrides, console=console, data=data), console)
         return
+    if data is not None and like is None:
+        raise click.UsageError("--data says where the data of an earlier run are now; give --resume or --like with it.")
     if like is not None and swept:
         raise click.UsageError("--like repeats one run; leave out --sweep, or give it with a CONFIG.")
     if like is not None and config is not None:
         raise click.UsageError("--like takes the config of an earlier run; give it or CONFIG, not both.")
     earlier = None if like is None else _opened(like)
-    given = dict(earlier.config) if earlier is not None else read_table(config)
+    given = _earlier_config(earlier, data) if earlier is not None else read_table(config)
     if config is not None and is_data_file(Path(config)):
         console.print(
             f"{config} is a data file, so settings for it are taken: {given['model']['name']} with "
@@ -178,7 +190,11 @@ def train(
             soft_wrap=True,
         )
     table = dict(given)
-    overridden = [apply_override(table, override) for override in (*overrides, *_copies(replicas, seeds))]
+    overridden = []
+    for override in (*overrides, *_copies(replicas, seeds)):
+        overridden.append(apply_override(table, override))
+        require_known_setting(override, overridden[-1], given)
+    table = anchored(table, Path.cwd())
     apply_sweeps(table, swept)
     where = _launcher(launcher, address, options)
     if is_sweep(table):
@@ -220,6 +236,15 @@ def _components(config: str | None, table: dict[str, Any]) -> Registry | None:
     if config is None or not table.get("plugins"):
         return None
     return with_plugins_of(table, find_config(config).parent)
+
+
+def _earlier_config(earlier: Run, data: Path | None) -> dict[str, Any]:
+    """Return the config of an earlier run, its data taken from where they are now."""
+    if data is None:
+        return dict(earlier.config)
+    from elboverse.running.given_data import with_data  # torch is needed from here on
+
+    return with_data(discover(), earlier.config, data)[1]
 
 
 def _launcher(name: str | None, address: str | None, options: Sequence[str]) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from elboverse.config.places import PLACES, anchored
 from elboverse.config.structuring import (
     Faults,
     build_converter,
@@ -37,11 +38,13 @@ from elboverse.config.tree import (
 __all__ = [
     "DEFAULT",
     "EXPECTED_SUFFIX",
+    "PLACES",
     "SWEEP",
     "ExperimentConfig",
     "Faults",
     "TrainingConfig",
     "advising",
+    "anchored",
     "apply_override",
     "apply_sweep",
     "apply_sweeps",

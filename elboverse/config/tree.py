@@ -19,6 +19,7 @@ from elboverse.components.local import REFUSED_VARIABLE, file_digest, files_of_c
 from elboverse.components.registry import Registry, Selection, discover
 from elboverse.config.fitting import component_conflicts, scaling_misfits, with_scaling
 from elboverse.config.own_data import is_data_file, table_of_data_file, with_paths_from
+from elboverse.config.places import anchored
 from elboverse.config.structuring import build_converter, in_range, structure, unstructure
 from elboverse.errors import ConfigError, nearest
 
@@ -183,6 +184,7 @@ def load(
         folder = None if source is None or isinstance(source, Mapping) else find_config(source).parent
         if folder is not None or registry is None:
             registry = with_plugins_of(table, folder, registry)
+    table = anchored(table, Path.cwd())
     with advising(given, table):
         return from_table(table, registry)
 
@@ -270,7 +272,8 @@ def read_table(source: str | Path | None) -> dict[str, Any]:
     Raises:
         ConfigError: there is none, or it is no TOML.
     """
-    path = find_config(DEFAULT if source is None else source)
+    path = named_configs().get(DEFAULT) if source is None else find_config(source)
+    path = find_config(DEFAULT) if path is None else path
     if is_data_file(path):
         return table_of_data_file(path)
     try:
@@ -299,7 +302,7 @@ def find_config(source: str | Path) -> Path:
         is_file, exists = path.is_file(), path.exists()
     except (OSError, RuntimeError) as error:  # a name too long, a folder that may not be read, no such user
         raise ConfigError(f"{source}: {error}; give a TOML file or one of the names {', '.join(named)}") from error
-    if is_file:
+    if is_file or (exists and not path.is_dir()):  # a pipe, such as /dev/stdin
         return path
     if str(source) in named:
         return named[str(source)]
@@ -323,7 +326,10 @@ def apply_override(table: dict[str, Any], override: str) -> str:
     """
     path, text = _split(override, f"--set {override}: give it as key.path=value, for example --set model.latent_dim=8")
     value = _toml_value(text)
-    replace_value(table, path, text.strip() if value is None else value)
+    if path == ["constraint"] and text.strip().strip("\"'").lower() in {"none", "null", ""}:
+        table.pop("constraint", None)  # the one component that a run may go without
+    else:
+        replace_value(table, path, text.strip() if value is None else value)
     return ".".join(path)
 
 
@@ -401,7 +407,8 @@ def _toml_value(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
     except (tomllib.TOMLDecodeError, RecursionError, ValueError):
-        return None
+        number = re.fullmatch(r"\s*[+-]?(\d+\.|\.\d+|\d+\.\d+|\d+)([eE][+-]?\d+)?\s*", text)
+        return float(text) if number else None  # .01 and 1. are numbers wherever people write them, if not in TOML
     return parsed["value"] if len(parsed) == 1 else text
 
 

@@ -97,7 +97,7 @@ class Container:
         RunFileError: it is damaged, or holds anything but what is allowed here.
     """
 
-    def __init__(self, path: Path, file: io.FileIO) -> None:
+    def __init__(self, path: Path, file: io.FileIO | io.BytesIO) -> None:
         self.path = path
         try:
             with explained(path, "/"):
@@ -234,6 +234,6 @@ class Container:
         return values
 
 
-def _close(root: h5py.File, file: io.FileIO) -> None:
+def _close(root: h5py.File, file: io.FileIO | io.BytesIO) -> None:
     root.close()
     file.close()

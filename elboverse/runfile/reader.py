@@ -2,84 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from elboverse.errors import AnalysisError, RunFileError, nearest
+from elboverse.errors import AnalysisError, RunFileError
+from elboverse.faces import found_in
 from elboverse.runfile import documents, schema
 from elboverse.runfile.frames import Frames
 from elboverse.runfile.hdf5 import Container, Stored
+from elboverse.runfile.tables import Evaluations, Table, counts
+from elboverse.runfile.tables import required as required_in
 
 Values = NDArray[Any]
 
-_VALUES_AT_ONCE: Final = 1 << 22
-"""How many values of a series are in memory while another is derived from it."""
-
 _FOLDERS: Final = ("documents", "trajectory", "evaluation", "frames", "checkpoint")
-
-
-@attrs.frozen(eq=False)
-class Table:
-    """Series that share their steps.
-
-    Args:
-        where: how messages call it, file included.
-        step: shape (T,).
-        series: the stored ones by name, (T, R) or (T, R, H).
-    """
-
-    where: str
-    step: Values
-    series: Mapping[str, Stored]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All series, those that are derived included."""
-        return (*self.series, *(name for name in schema.FOLLOWING if name not in self.series))
-
-    def read(self, name: str, replica: int | None, last: int | None = None) -> Values:
-        """Return a series, or only its last rows, as stored or, in float64, as derived from others.
-
-        Raises:
-            AnalysisError: there is no such series.
-        """
-        first = 0 if last is None else max(0, len(self.step) - last)
-        if name in self.series:
-            rows = slice(first, len(self.step))
-            return self.series[name].read(rows if replica is None else (rows, replica))
-        if name not in schema.FOLLOWING:
-            hint = nearest(name, self.names)
-            raise AnalysisError(
-                f"{self.where}: no series {name!r}{f' ({hint})' if hint else ''}; known: {', '.join(self.names)}"
-            )
-        at_once = max(1, _VALUES_AT_ONCE // max(math.prod(stored.shape[1:]) for stored in self.series.values()))
-        starts = range(first, max(first + 1, len(self.step)), at_once)
-        return np.concatenate([self._float64(name, slice(start, start + at_once), replica) for start in starts])
-
-    def _float64(self, name: str, rows: slice, replica: int | None) -> Values:
-        if name in self.series:
-            return self.series[name].read(rows if replica is None else (rows, replica)).astype(np.float64)
-        if name in schema.ZERO_UNLESS_STORED:
-            return np.zeros_like(self._float64("elbo", rows, replica))
-        function, arguments = schema.DERIVED[name]
-        derived: Values = function(*(self._float64(argument, rows, replica) for argument in arguments))
-        return derived
-
-
-@attrs.frozen(eq=False)
-class Evaluations:
-    """The evaluations of one split: as a table, with the epoch of each, shape (E,), and the number of points."""
-
-    table: Table
-    epoch: Values
-    points: int
 
 
 def located(path: str | Path) -> Path:
@@ -113,6 +54,8 @@ class Run:
         steps: the recorded steps, shape (T,).
         checkpoint_step: number of steps taken when the checkpoint was.
         frames: of an animation; None if none were recorded.
+        data_source: the data that the run was trained on, in memory or a path, where they are not to be looked for
+            where the config says; see `with_data`.
 
     Example:
         >>> run = Run.open("runs/circle/run.h5")  # doctest: +SKIP
@@ -123,6 +66,7 @@ class Run:
     def __init__(self, container: Container) -> None:
         self._container = container
         self.path = container.path
+        self.data_source: Any = None
         self._read_attributes()
         by_folder = _grouped(container)
         self.documents = documents.parsed(container.path, by_folder["documents"])
@@ -148,6 +92,31 @@ class Run:
         except BaseException:
             container.close()
             raise
+
+    def with_data(self, data: Any) -> Self:
+        """Return the run itself, having been told where its data are, for whatever looks at them.
+
+        Args:
+            data: the data in memory, or the path that they have moved to; None leaves all as it is.
+        """
+        if data is not None:
+            self.data_source = data
+        return self
+
+    def model(self, replica: int = 0, *, data: Any = None, device: str = "cpu") -> Any:
+        """Return the `TrainedModel`: to encode, reconstruct, sample and score with. torch is imported now.
+
+        Args:
+            replica: which replica.
+            data: the data that the run was trained on, where they were given in memory or have moved; new points need
+                none of it.
+            device: where it computes.
+
+        Raises:
+            AnalysisError: it cannot be rebuilt.
+        """
+        found = found_in("elboverse", {"TrainedModel": "elboverse.analysis.trained"}, "TrainedModel")
+        return found.of(self, replica, data=data, device=device)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -310,7 +279,7 @@ class Run:
 
     def _read_trajectory(self, stored: dict[str, Stored]) -> None:
         where = "/trajectory"
-        kl = _required(self.path, where, stored, "kl")
+        kl = required_in(self.path, where, stored, "kl")
         if len(kl.shape) != 3 or min(kl.shape[1:]) < 1 or kl.dtype not in schema.TRAJECTORY_TYPES:
             raise kl.fault(f"{kl.dtype} {kl.shape} given, allowed are floating-point values (T, R, H)")
         _, self.replicas, self.latent_dim = kl.shape
@@ -328,11 +297,11 @@ class Run:
             points = self._container.integer(where, "points")
             if points < 1:
                 raise RunFileError(f"{self.path}: {where} @points: {points} given, allowed is 1 or more")
-            epoch = _required(self.path, where, members, "epoch")
+            epoch = required_in(self.path, where, members, "epoch")
             table = self._table(
                 where, {name: one for name, one in members.items() if name != "epoch"}, "float64", required
             )
-            epochs = _counts(epoch)
+            epochs = counts(epoch)
             if epochs.shape != table.step.shape or bool(np.any(np.diff(epochs) < 0)):
                 raise epoch.fault("allowed is one epoch for each step, never falling")
             self._evaluations[split] = Evaluations(table, epochs, points)
@@ -340,7 +309,7 @@ class Run:
     def _read_frames(self, stored: dict[str, Stored]) -> None:
         self.frames: Frames | None = None
         if stored:
-            steps = _counts(_required(self.path, "/frames", stored, "step"))
+            steps = counts(required_in(self.path, "/frames", stored, "step"))
             self.frames = Frames.of(stored, steps, self.replicas, self.latent_dim)
 
     def _read_checkpoint(self, stored: dict[str, Stored]) -> None:
@@ -354,13 +323,13 @@ class Run:
             self._checkpoint[key] = (one, self._container.shape_of(one))
 
     def _table(self, where: str, stored: dict[str, Stored], dtype: str, required: Mapping[str, int]) -> Table:
-        step = _required(self.path, where, stored, "step")
-        steps = _counts(step)
+        step = required_in(self.path, where, stored, "step")
+        steps = counts(step)
         if bool(np.any(np.diff(steps) <= 0)):
             raise step.fault("the steps do not increase strictly")
         series = {name: one for name, one in stored.items() if name != "step"}
         for name in required:
-            _required(self.path, where, series, name)
+            required_in(self.path, where, series, name)
         for name, one in series.items():
             if not schema.is_name(name):
                 raise one.fault("no allowed name of a series")
@@ -408,20 +377,3 @@ def _by_first_part(stored: Mapping[str, Stored]) -> dict[str, dict[str, Stored]]
         first, _, below = key.partition("/")
         parts.setdefault(first, {})[below] = one
     return parts
-
-
-def _required(path: Path, where: str, stored: Mapping[str, Stored], name: str) -> Stored:
-    if name not in stored:
-        raise RunFileError(f"{path}: {where}/{name}: missing")
-    return stored[name]
-
-
-def _counts(stored: Stored) -> Values:
-    """Return a vector of integers, none negative, that nobody can change."""
-    if stored.dtype != "int64" or len(stored.shape) != 1:
-        raise stored.fault(f"{stored.dtype} {stored.shape} given, allowed is int64 with one axis")
-    counts = stored.read()
-    if len(counts) and counts.min() < 0:
-        raise stored.fault(f"{counts.min()} given, allowed is 0 or more")
-    counts.flags.writeable = False
-    return counts

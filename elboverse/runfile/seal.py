@@ -14,9 +14,11 @@ forge its seal too, so what is read afterwards is checked nevertheless.
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import io
 import os
+import shlex
 import stat
 from pathlib import Path
 from typing import Final
@@ -29,6 +31,28 @@ _LABEL: Final = b"\nelboverse-run sha256 "
 _SEAL_BYTES: Final = len(_LABEL) + 2 * hashlib.sha256().digest_size + 1
 _PIECE_BYTES: Final = 128 << 10
 """Read and digested at a time: little enough to stay in the processor's cache, which takes a third off."""
+
+
+class Sealing(enum.Enum):
+    """How it stands with the seal of a file, and what to do about it."""
+
+    INTACT = ""
+    CUT_OFF = (
+        "the seal at its end is missing: another program opened the file for writing, which cuts it off, or it is "
+        "not a run file. Its numbers may be untouched; check them and seal it anew with:\n  {command}"
+    )
+    APPENDED = (
+        "bytes were added behind the seal at its end, and everything before it is intact; seal the file anew with:\n"
+        "  {command}"
+    )
+    BROKEN = (
+        "the seal at its end does not match: it was damaged, or changed by another program; use an intact copy, or see "
+        "what differs with:\n  {command}"
+    )
+    SHORT = (
+        "it was cut short: bytes are missing where the seal at its end should be, so it is damaged; use an intact copy"
+    )
+    FOREIGN = "the seal at its end is missing: not a run file, or changed by another program; use an intact copy"
 
 
 def seal(image: memoryview) -> bytes:
@@ -93,19 +117,50 @@ def _check(path: Path, file: io.FileIO, size: int) -> None:
         raise RunFileError(f"{path}: {size:,} bytes given, at most {MAXIMUM_FILE_BYTES:,} are read")
     if file.read(len(_SIGNATURE)) != _SIGNATURE:
         raise RunFileError(f"{path}: is no HDF5 file, so no run file; name the run.h5 of a run")
+    state = sealing(file, size)
+    if state is not Sealing.INTACT:
+        raise RunFileError(f"{path}: {state.value.format(command=shlex.join(['elboverse', 'repair', str(path)]))}")
+    file.seek(0)
+
+
+def sealing(file: io.FileIO, size: int) -> Sealing:
+    """Return how it stands with the seal of an HDF5 file.
+
+    Args:
+        file: open for reading.
+        size: of the file in bytes.
+    """
+    end = image_bytes(file)
+    if end is not None and size < end:
+        return Sealing.SHORT
     file.seek(max(0, size - _SEAL_BYTES))
     found = file.read(_SEAL_BYTES)
-    if not found.startswith(_LABEL) or len(found) != _SEAL_BYTES:
-        raise RunFileError(
-            f"{path}: the seal at its end is missing: it is no run file, or was cut short, or was changed "
-            f"by another program; use an intact copy"
-        )
-    if found != _seal_of(_digest(file, size - _SEAL_BYTES)):
-        raise RunFileError(
-            f"{path}: the seal at its end does not match: it was damaged, or changed by another program; "
-            f"use an intact copy"
-        )
+    if found.startswith(_LABEL) and len(found) == _SEAL_BYTES:
+        return Sealing.INTACT if found == _seal_of(_digest(file, size - _SEAL_BYTES)) else Sealing.BROKEN
+    if end is None:
+        return Sealing.FOREIGN
+    if size == end:
+        return Sealing.CUT_OFF
+    file.seek(end)
+    found = file.read(_SEAL_BYTES)
+    if found == _seal_of(_digest(file, end)):
+        return Sealing.APPENDED
+    return Sealing.BROKEN if found.startswith(_LABEL) else Sealing.FOREIGN
+
+
+def image_bytes(file: io.FileIO) -> int | None:
+    """Return where HDF5 says that its part of the file ends; None if it does not say.
+
+    The superblock has it, in the file's first bytes (*HDF5 File Format Specification*, section II.A).
+    """
     file.seek(0)
+    block = file.read(64)
+    if len(block) < 64:
+        return None
+    version = block[len(_SIGNATURE)]
+    offset = {0: 40, 1: 44, 2: 28, 3: 28}.get(version)
+    widths = block[13] if version < 2 else block[9]
+    return None if offset is None or widths != 8 else int.from_bytes(block[offset : offset + 8], "little")
 
 
 def _digest(file: io.FileIO, size: int) -> str:

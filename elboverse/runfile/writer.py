@@ -332,6 +332,8 @@ class RunWriter:
                 file.write(image)
                 file.write(seal(image))
                 file.flush()
+                # Read-only, so that a program that opens it for writing is stopped: HDF5 would cut its seal off.
+                os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & 0o444)
                 os.fsync(file.fileno())
             self._temporary.replace(self.path)
         except BaseException:

@@ -13,12 +13,13 @@ from rich.console import Console
 
 from elboverse.components.local import LocalPlugin
 from elboverse.components.registry import Registry, attributed, discover
-from elboverse.config import ExperimentConfig, apply_override, from_table, load, to_table
+from elboverse.config import ExperimentConfig, anchored, apply_override, from_table, to_table
 from elboverse.contracts import Data
 from elboverse.errors import ConfigError, Interrupted, PluginError, RunFileError
 from elboverse.runfile import RUN_FILE, Run, RunWriter, WriterLock, located
 from elboverse.running import environment
 from elboverse.running.assembly import Experiment, build_experiment, describe_components, selections
+from elboverse.running.given_data import resolved, with_data
 from elboverse.running.interrupts import stop_on_signals
 from elboverse.running.sinks import Sink
 from elboverse.running.sinks.floor import FloorSink
@@ -38,13 +39,15 @@ LARGEST_COUNT: Final = 10**9
 TENSORBOARD_FOLDER: Final = "tensorboard"
 
 CHANGEABLE: Final = (
+    "dataset.path",
+    "dataset.root",
     "training.epochs",
     "training.until",
     "training.max_epochs",
     "training.tolerance",
     "training.polish_steps",
 )
-"""What may be changed when a run is resumed."""
+"""What may be changed when a run is resumed: its length, and where its data are, whose fingerprint must agree."""
 
 
 def default_folder(config: ExperimentConfig) -> Path:
@@ -59,7 +62,7 @@ def default_folder(config: ExperimentConfig) -> Path:
 
 @restored_threads()
 def train(
-    config: ExperimentConfig | Mapping[str, Any] | str | Path | None = None,
+    config: Any = None,
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -74,7 +77,10 @@ def train(
     Writes ``run.h5`` and ``tensorboard/`` into the folder `out`, which is made if need be.
 
     Args:
-        config: a config, a table, a TOML file, the name of a shipped config, or None for the default one.
+        config: a config, a table, a TOML file, the name of a shipped config, or None for the default one. Points in
+            memory in its place are trained on with sensible settings, and so they are as the ``dataset`` of a table:
+            arrays, tensors, DataFrames, sparse matrices, AnnData, Bunches. The run file keeps their fingerprint; what
+            needs them later is given them again, as in ``run.model(data=X)``.
         out: the run's folder; ``runs/<name>-<time>`` by default.
         overwrite: replace a ``run.h5`` that is there already.
         console: where progress is shown; nowhere by default.
@@ -93,8 +99,7 @@ def train(
         NonFiniteError: a training quantity became infinite or not a number; what came before is saved.
         Interrupted: SIGINT or SIGTERM came; what was done is saved.
     """
-    if not isinstance(config, ExperimentConfig):
-        config = load(config, registry=discover(plugins=plugins) if plugins else None)
+    config, data = resolved(config, discover(plugins=plugins) if plugins else None)
     folder = default_folder(config) if out is None else Path(out)
     path = folder / RUN_FILE
     if path.exists() and not overwrite:
@@ -122,7 +127,7 @@ def train(
         overwrite=overwrite,
         minimum_interval=_interval(config, save_every_seconds),
     )
-    return _execute(experiment, RunFileSink(writer), writer.path, console, report)
+    return _execute(experiment, RunFileSink(writer), writer.path, console, report).with_data(data)
 
 
 @restored_threads()
@@ -135,6 +140,7 @@ def resume(
     report: Callable[[int, int, str], None] | None = None,
     save_every_seconds: float | None = None,
     plugins: Iterable[LocalPlugin] = (),
+    data: Any = None,
 ) -> Run:
     """Go on with a run that was interrupted or failed, or extend a finished one, and return it.
 
@@ -151,6 +157,7 @@ def resume(
         report: as for `train`.
         save_every_seconds: as for `train`.
         plugins: as for `train`; a file must still be the one that the run was made with.
+        data: the data of the run, in memory or the path that they have moved to; their fingerprint must agree.
 
     Raises:
         ConfigError: another setting was to be changed, or there is nothing left to do.
@@ -163,7 +170,7 @@ def resume(
     Run.open(path).close()  # a file that is none is told so before a lock is made beside it
     lock = WriterLock(path)
     try:
-        experiment, documents, done, seconds = _restored(path, overrides, registry)
+        experiment, documents, done, seconds = _restored(path, overrides, registry, data)
         writer = RunWriter.resume(
             path,
             documents=documents,
@@ -176,7 +183,7 @@ def resume(
     record_every = experiment.loop.plan.record_every
     # Where a finished run is extended, its last row and evaluation may be none of the longer run's.
     writer.truncate((done - 1) // record_every * record_every, done - 1)
-    return _execute(experiment, RunFileSink(writer, done, seconds), writer.path, console, report)
+    return _execute(experiment, RunFileSink(writer, done, seconds), writer.path, console, report).with_data(data)
 
 
 def differences(run: Run, config: ExperimentConfig) -> list[str]:
@@ -220,12 +227,13 @@ def _other_versions(run: Run, config: ExperimentConfig) -> list[str]:
 
 
 def _restored(
-    path: Path, overrides: Iterable[str], registry: Registry | None
+    path: Path, overrides: Iterable[str], registry: Registry | None, data: Any
 ) -> tuple[Experiment, dict[str, Any], int, float]:
     """Return the experiment of a run file at its checkpoint, its documents from now on, and steps and seconds done."""
     with Run.open(path) as run:
         registry = (discover() if registry is None else registry).as_recorded(run.components)
-        config = _extended(run.config, overrides, registry)
+        registry, table = with_data(registry, run.config, data)
+        config = _extended(table, overrides, registry)
         changed = _other_versions(run, config)
         if changed:
             warnings.warn(
@@ -290,6 +298,7 @@ def _extended(before: Mapping[str, Any], overrides: Iterable[str], registry: Reg
                 f"--set {text}: {key} cannot be changed when a run is resumed, only {', '.join(CHANGEABLE)}; "
                 "start another run to change it"
             )
+    table = anchored(table, Path.cwd())
     config = from_table(table, registry)
     was, now = from_table(before, registry).training.epochs, config.training.epochs
     if now < was:

@@ -48,4 +48,10 @@ DATASETS = (
         "those of PCA with their latents drawn onto a ring",
     ),
     Component("array", f"{_ARRAY}:ArrayOptions", f"{_ARRAY}:build_array", "your own .npy, .npz, .csv or .h5 file"),
+    Component(
+        "in-memory",
+        "elboverse.builtin.datasets.in_memory:InMemoryOptions",
+        "elboverse.builtin.datasets.in_memory:build_in_memory",
+        "points that were given in memory, from Python",
+    ),
 )

@@ -163,7 +163,7 @@ def of_model(reading: Reading, drop_threshold: float, epsilon: float, delta: flo
 def _measured(trained: TrainedModel) -> tuple[Array, Array, Array]:
     """Return KL_h(x) of points, (M, H), and the mutual information of each latent with its standard error, (H,)."""
     split = "held_out" if trained.count("held_out") else "train"
-    means, variances = trained.encode(trained.points(split, slice(_POINTS)))
+    means, variances = trained.posterior_moments(trained.points(split, slice(_POINTS)))
     ratio = variances / trained.prior_variance
     kl = identities.gaussian_kl(means**2 / trained.prior_variance + ratio, np.log(ratio))
     mixed = slice(_MIXED)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["CompareOptions", "Compared", "build"]
 
 _LAST_ROWS: Final = 100
+_MOST_COLUMNS: Final = 3
 
 
 @attrs.frozen(kw_only=True)
@@ -117,11 +118,7 @@ def build(options: CompareOptions, runs: tuple[Run, ...]) -> Result:
 
         return draw(compared)
 
-    settings = Table(
-        title="What differs in their configs",
-        columns=("setting", *(run.label for run in compared)),
-        rows=[(key, *(_shown(value) for value in values)) for key, values in differences.items()],
-    )
+    settings = _settings(compared, differences)
     return Result(
         title=f"{len(runs)} runs, in nats per point",
         columns=(
@@ -134,7 +131,7 @@ def build(options: CompareOptions, runs: tuple[Run, ...]) -> Result:
                 *(run.held_out_elbo, run.held_out_standard_error),
                 *(None if run.active is None else f"{run.active:g}", run.reading.run.latent_dim),
                 _verdict(run),
-                *(None if run.seconds is None else f"{run.seconds:,.1f}", run.started),
+                *(None if run.seconds is None else f"{run.seconds:,.1f}", _minute(run.started)),
             )
             for run in compared
         ],
@@ -153,6 +150,24 @@ def _verdict(run: Compared) -> str | None:
     """Return the worst verdict of a run's certificates; None if it keeps none."""
     found = run.reading.certificates()
     return worst([one.verdict for one in found]) if found else None
+
+
+def _settings(compared: Sequence[Compared], differences: dict[str, list[Any]]) -> Table:
+    """Return the table of what differs: a row for each setting, or for each run where there are many."""
+    title, shown = (
+        "What differs in their configs",
+        {key: [_shown(value) for value in values] for key, values in differences.items()},
+    )
+    if len(compared) <= _MOST_COLUMNS:
+        rows = [(key, *values) for key, values in shown.items()]
+        return Table(title=title, columns=("setting", *(run.label for run in compared)), rows=rows)
+    rows = [(run.label, *(values[index] for values in shown.values())) for index, run in enumerate(compared)]
+    return Table(title=title, columns=("run", *differences), rows=rows)
+
+
+def _minute(started: str) -> str:
+    """Return a time in ISO 8601 to the minute, without its zone, as a table shows it."""
+    return started[:16].replace("T", " ")
 
 
 def _compared(label: str, reading: Reading, threshold: float) -> Compared:

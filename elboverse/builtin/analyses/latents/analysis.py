@@ -133,7 +133,7 @@ def build(options: LatentsOptions, run: Run) -> Result:
     """
     source = rebuilt(run, options.replica)
     trained = source.trained
-    means, variances = trained.encode(source.points(slice(options.points)))
+    means, variances = trained.posterior_moments(source.points(slice(options.points)))
     encoded = Encoded(means, variances, trained.prior_variance, options.drop_threshold)
 
     def draw() -> Figure:

@@ -125,14 +125,14 @@ def build(options: SamplesOptions, run: Run) -> Result:
 def _read(options: SamplesOptions, source: Rebuilt) -> Samples:
     trained = source.trained
     points = source.points(slice(options.count))
-    mean, _ = trained.encode(points)
-    reconstructions, _ = trained.decode(mean)
+    mean, _ = trained.posterior_moments(points)
+    reconstructions, _ = trained.decoder_moments(mean)
     latents = trained.prior_samples(trained.noise((len(points), trained.latent_dim), "samples", "latents"))
-    sample_means, variances = trained.decode(latents)
+    sample_means, variances = trained.decoder_moments(latents)
     if np.isfinite(variances).all():
         samples = sample_means + np.sqrt(variances) * trained.noise(sample_means.shape, "samples", "points")
     else:
-        samples = trained.sample(latents, "samples", "points")
+        samples = trained.draw(latents, "samples", "points")
     dimension = points.shape[1]
     return Samples(
         data=trained.unscaled(points),

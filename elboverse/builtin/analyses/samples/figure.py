@@ -19,6 +19,11 @@ _COLUMNS: Final = 12
 _ROWS: Final = 2
 _MOST_HISTOGRAMS: Final = 12
 _MOST_SCATTERED: Final = 2000
+_FEWEST_OF_A_CURVE: Final = 16
+_FEWEST_POINTS: Final = 8
+_ALIKE: Final = 0.8
+"""Correlation of neighbouring dimensions from which on they are drawn as a curve."""
+_CURVES: Final = 6
 
 
 def draw(found: Samples, source: str) -> Figure:
@@ -36,6 +41,8 @@ def draw(found: Samples, source: str) -> Figure:
             return _draw_plane(found, source)
         if dimension == 3:
             return _draw_space(found, source)
+        if _are_curves(found):
+            return _draw_curves(found, source)
         return _draw_histograms(found, source)
 
 
@@ -126,6 +133,51 @@ def sheet(points: Array, shape: tuple[int, ...], columns: int, low: float, high:
     joined = padded.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
     joined = joined.reshape(rows * height, columns * width, channels)[:-1, :-1]
     return joined[..., 0] if channels == 1 else joined
+
+
+def _are_curves(found: Samples) -> bool:
+    """Return whether the dimensions are places along an axis, as those of a spectrum are: neighbours are alike."""
+    points = found.data[:_MOST_SCATTERED]
+    if points.shape[1] < _FEWEST_OF_A_CURVE or len(points) < _FEWEST_POINTS:
+        return False
+    centred = points - points.mean(0)
+    products = (centred[:, 1:] * centred[:, :-1]).mean(0)
+    scales = np.sqrt(np.square(centred[:, 1:]).mean(0) * np.square(centred[:, :-1]).mean(0))
+    varying = scales > 0
+    return bool(varying.any()) and float(np.median(products[varying] / scales[varying])) > _ALIKE
+
+
+def _draw_curves(found: Samples, source: str) -> Figure:
+    """Return a figure of some points as curves with their reconstructions, and of all beside the samples."""
+    try:
+        along = np.array([float(name) for name in found.names])
+    except ValueError:
+        along = np.arange(found.data.shape[1], dtype=float)
+    label = "dimension" if np.array_equal(along, np.arange(len(along))) else "position, as the columns are named"
+    figure = style.new_figure(height=2.9)
+    left, right = figure.subplots(1, 2, sharey=True)
+    chosen = np.linspace(0, len(found.data) - 1, _CURVES).astype(int)
+    for number, row in enumerate(chosen):
+        names = (source, "their reconstructions") if number == 0 else (None, None)
+        left.plot(along, found.data[row], color=style.INK, linewidth=0.8, label=names[0])
+        left.plot(along, found.reconstructions[row], color=style.ACTIVE, linewidth=1.0, linestyle="--", label=names[1])
+    left.set(title="some of them", xlabel=label, ylabel=found.unit or "value")
+    for name, points, colour, line in (
+        (source, found.data, style.INK, "-"),
+        ("samples", found.samples, style.ACCENT, "--"),
+    ):
+        low, middle, high = np.quantile(points, (0.05, 0.5, 0.95), axis=0)
+        right.fill_between(along, low, high, color=colour, alpha=0.18, linewidth=0)
+        right.plot(along, middle, color=colour, linewidth=1.1, linestyle=line, label=f"{name}: median, 5 to 95 %")
+    right.set(title="all of them", xlabel=label)
+    for axes in (left, right):
+        axes.set_xlim(float(along.min()), float(along.max()))
+    handles = [
+        *zip(*left.get_legend_handles_labels(), strict=True),
+        *zip(*right.get_legend_handles_labels(), strict=True),
+    ]
+    figure.legend(*zip(*handles, strict=True), loc="outside lower center", ncols=2)
+    return figure
 
 
 def _draw_histograms(found: Samples, source: str) -> Figure:

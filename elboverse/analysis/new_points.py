@@ -1,0 +1,41 @@
+"""Points in a file that a trained model is to be used on: read as the file of its run was, all in their order."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elboverse.analysis.trained import TrainedModel
+from elboverse.components.registry import discover
+from elboverse.config import from_table, to_table
+from elboverse.data.points import Points
+from elboverse.running.given_data import with_data
+
+__all__ = ["read_points"]
+
+
+def read_points(model: TrainedModel, path: Path) -> tuple[Points, dict[str, npt.NDArray[Any]]]:
+    """Return the points of a file, checked against the model, and what else goes into a table of them.
+
+    The dataset of the run reads it, with its own options, from the other place; nothing is held out and nothing scaled.
+
+    Raises:
+        AnalysisError: the dataset of the run is not read from a place.
+        DataError: the file cannot be read, or does not fit the model.
+    """
+    table = to_table(model.config)
+    registry, found = with_data(discover(), table, path)
+    options = {**found["dataset"]}
+    options |= {key: value for key, value in (("held_out", 0.0), ("scaling", "none")) if key in options}
+    data = from_table({**found, "dataset": options}, registry).dataset.build(model.config.seed)
+    values = np.concatenate(
+        [data.scaling.undo(data.scaled(part).double()).numpy() for part in (data.train, data.held_out)]
+    )
+    if data.order is not None:
+        values = values[np.argsort(data.order, kind="stable")]
+    shape = data.shape if math.prod(data.shape) == values.shape[1] else (values.shape[1],)
+    return model.fitting(Points(values=values.reshape(-1, *shape), names=data.names), str(path)), {}
