@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+import numbers as numbers_
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 
+import attrs
+
+from elboverse.components.discovery import listed
 from elboverse.components.registry import Registered
-from elboverse.contracts import Result
-from elboverse.errors import PluginError
+from elboverse.contracts import Result, Table
+from elboverse.errors import ElboverseError, PluginError, out_of_memory
 from elboverse.runfile import Run
 
 __all__ = ["analysed", "numbers", "owner", "takes_several"]
+
+MOST_FRAMES: Final = 6
 
 
 def analysed(registered: Registered, options: Any, runs: tuple[Run, ...]) -> Result:
@@ -20,12 +30,88 @@ def analysed(registered: Registered, options: Any, runs: tuple[Run, ...]) -> Res
 
     Raises:
         AnalysisError: the runs lack what it needs.
-        PluginError: it returns something else than a result.
+        PluginError: it fails, or returns something else than a result with tables that can be shown. A function of
+            the result that draws raises the same where it fails.
     """
-    result = registered.build(options, runs if takes_several(registered) else runs[0])
+    with _blaming(registered):
+        result = registered.build(options, runs if takes_several(registered) else runs[0])
     if not isinstance(result, Result):
         raise PluginError(f"{owner(registered)}: build must return a contracts.Result, not {result!r}")
-    return result
+    _require_tables(registered, result)
+    draw, animate = result.draw, result.animate
+    return attrs.evolve(
+        result,
+        draw=None if draw is None else _guarded(registered, draw),
+        animate=None if animate is None else _guarded_animation(registered, animate),
+    )
+
+
+@contextmanager
+def _blaming(registered: Registered) -> Iterator[None]:
+    """Turn what an analysis raises into an error that names it, and send what it prints to the error stream."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except ElboverseError:
+        raise
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+        if short := out_of_memory(error):
+            raise short from error
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+        trace = listed(frame for frame in frames[-MOST_FRAMES:] if "components/registry" not in frame.filename)
+        raise PluginError(f"{owner(registered)} failed: {type(error).__name__}: {error}\n{trace}".rstrip()) from error
+
+
+def _guarded(registered: Registered, draw: Callable[[], Any]) -> Callable[[], Any]:
+    def drawn() -> Any:
+        from matplotlib import rc_context  # kept out of start-up, as is all of matplotlib
+        from matplotlib.figure import Figure
+
+        with _blaming(registered), rc_context():
+            figure = draw()
+        if not isinstance(figure, Figure):
+            raise PluginError(
+                f"{owner(registered)}: draw() returns a {type(figure).__name__}; expected a matplotlib.figure.Figure"
+            )
+        return figure
+
+    return drawn
+
+
+def _guarded_animation(registered: Registered, animate: Callable[[], Any]) -> Callable[[], Any]:
+    def animated() -> Any:
+        with _blaming(registered):
+            return animate()
+
+    return animated
+
+
+def _require_tables(registered: Registered, result: Result) -> None:
+    """Check that the tables are tables, before anything is printed of them."""
+    who = owner(registered)
+    for table in (result, *result.further):
+        if not isinstance(table, Result | Table):
+            raise PluginError(f"{who}: further holds a {type(table).__name__}; expected a contracts.Table")
+        if not isinstance(table.title, str):
+            raise PluginError(f"{who}: a title is {table.title!r}; expected a line of text")
+        if isinstance(table.columns, str) or not all(isinstance(name, str) for name in table.columns):
+            raise PluginError(f"{who}: the columns of {table.title!r} are {table.columns!r}; expected a list of names")
+        for number, row in enumerate(table.rows):
+            if isinstance(row, str) or not isinstance(row, Sequence) or len(row) != len(table.columns):
+                raise PluginError(
+                    f"{who}: row {number} of {table.title!r} is {row!r}; expected {len(table.columns)} cells, one "
+                    "for each column"
+                )
+            for cell in row:
+                if not (cell is None or isinstance(cell, str | numbers_.Real)):
+                    raise PluginError(
+                        f"{who}: row {number} of {table.title!r} holds {cell!r} ({type(cell).__name__}); expected "
+                        "text, a number, a boolean or None"
+                    )
+    if isinstance(result.notes, str) or not all(isinstance(note, str) for note in result.notes):
+        raise PluginError(f"{who}: notes are {result.notes!r}; expected a list of sentences")
+    if not isinstance(result.data, Mapping):
+        raise PluginError(f"{who}: data is a {type(result.data).__name__}; expected a dict")
 
 
 def takes_several(registered: Registered) -> bool:

@@ -49,7 +49,10 @@ def options_of(cls: type[Any], owner: str) -> list[click.Option]:
     Raises:
         PluginError: a field has a type that no option can have.
     """
-    attrs.resolve_types(cls)
+    try:
+        attrs.resolve_types(cls)
+    except NameError as error:
+        raise PluginError(f"{owner}: its options have a type that cannot be found: {error}") from error
     return [_option(field, owner) for field in attrs.fields(cls) if field.init]
 
 

@@ -106,7 +106,8 @@ def page(run: Run, registry: Registry) -> str:
     sections, left_out = [], []
     for registered in _in_order(registry):
         try:
-            sections.append((registered.name, _section(registered, registry, run)))
+            with Run.open(run.path) as own:  # so that what an analysis does to its run does not reach the next
+                sections.append((registered.name, _section(registered, registry, own)))
         except ElboverseError as error:
             left_out.append((registered.name, str(error)))
     name = run.config.get("name")
