@@ -88,7 +88,7 @@ def test_a_broken_analysis_is_told_with_its_plugin_and_the_report_goes_on(
     assert "Traceback" not in told
     main(["analyze", "collapse", str(run_folder)])
     monkeypatch.setattr("elboverse.cli.report._FIRST", ("tried", "bounds"))
-    monkeypatch.setattr("elboverse.registry.Registry.names", lambda self, kind: ["tried", "bounds"])
+    monkeypatch.setattr("elboverse.components.registry.Registry.names", lambda self, kind: ["tried", "bounds"])
     main(["report", str(run_folder), "--out", str(tmp_path / "report.html")])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert '<section id="bounds">' in page
@@ -118,7 +118,7 @@ def test_an_analysis_that_closes_its_run_does_not_close_that_of_the_next(
     install_analysis(install, "def build(options, run):\n    run.close()\n    return result()")
     monkeypatch.setenv("ELBOVERSE_LOAD_PLUGINS", "tried")
     monkeypatch.setattr("elboverse.cli.report._FIRST", ("tried", "bounds"))
-    monkeypatch.setattr("elboverse.registry.Registry.names", lambda self, kind: ["tried", "bounds"])
+    monkeypatch.setattr("elboverse.components.registry.Registry.names", lambda self, kind: ["tried", "bounds"])
     main(["report", str(run_folder), "--out", str(tmp_path / "report.html")])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert '<section id="bounds">' in page

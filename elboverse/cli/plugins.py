@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
+import attrs
 import click
 
+from elboverse.cli.scaffold import SPELLINGS, WRITTEN, write_plugin
 from elboverse.components.hookspecs import HOOKS
 from elboverse.components.registry import Plugin, Registered, Registry, discover
+from elboverse.errors import PluginError
 
 __all__ = ["plugins"]
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def plugins(*, as_json: bool) -> None:
-    """List plugins, the components that they offer, and those that could not be loaded."""
+@click.pass_context
+def plugins(ctx: click.Context, *, as_json: bool) -> None:
+    """List plugins, the components that they offer, and what is wrong with them; write, check and show one."""
+    if ctx.invoked_subcommand is not None:
+        return
     registry = discover()
     if as_json:
         click.echo(json.dumps(_table(registry), indent=2))
@@ -32,6 +40,63 @@ def plugins(*, as_json: bool) -> None:
             for registered in registry.components[kind].values():
                 if _is_of(registered, plugin):
                     click.echo(f"  {kind:10} {registered.name:16} {registered.component.summary}")
+
+
+@plugins.command()
+@click.argument("name")
+@click.option("--kind", type=click.Choice([*WRITTEN, *SPELLINGS]), required=True, help="What it offers.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=".", help="Where its folder is made.")
+def new(name: str, kind: str, out: Path) -> None:
+    """Write a package NAME, such as elboverse-rings, with a component that works, its tests and their CI."""
+    for path in write_plugin(name, kind, out):
+        click.echo(path)
+    short = name.removeprefix("elboverse-")
+    click.echo(f"\nNext:\n  pip install -e '{out / name}[dev]'\n  elboverse plugins check {short}", err=True)
+
+
+@plugins.command()
+@click.argument("name")
+def check(name: str) -> None:
+    """Check the plugin NAME: the contract of each component, then training, resuming, replicas and analysing."""
+    from elboverse.testing import check_plugin  # torch, which no other plugin command needs
+
+    faults = 0
+    for checked in check_plugin(discover(), name):
+        faults += bool(checked.fault)
+        click.echo(f"{'FAILED' if checked.fault else 'ok':6}  {checked.what}")
+        if checked.fault:
+            click.echo(f"        {checked.fault}")
+    if faults:
+        raise PluginError(f"{faults} of the checks of {name} failed")
+
+
+@plugins.command()
+@click.argument("kind", type=click.Choice([*HOOKS, *SPELLINGS]))
+@click.argument("name")
+def show(kind: str, name: str) -> None:
+    """Show the component NAME of a KIND: whose it is, what it is made from, and its options with their defaults."""
+    registered = discover().find(SPELLINGS.get(kind, kind), name)
+    click.echo(f"{registered}: {registered.component.summary}")
+    click.echo(f"  built by {':'.join(registered.origin)}")
+    for field in attrs.fields(registered.config_class()):
+        if field.init:
+            default = "required" if field.default is attrs.NOTHING else f"default {_default(field)}"
+            described = f"{_type(field)}, {default}  {field.metadata.get('help', '')}"
+            click.echo(f"  {field.alias or field.name:24} {described}".rstrip())
+
+
+def _default(field: attrs.Attribute[Any]) -> str:
+    selected = field.metadata.get("elboverse.default")
+    if selected is not None:
+        return repr(selected)
+    return "made anew" if isinstance(field.default, attrs.Factory) else repr(field.default)  # type: ignore[arg-type]
+
+
+def _type(field: attrs.Attribute[Any]) -> str:
+    kind = field.metadata.get("elboverse.kind")
+    if kind is not None:
+        return f"a {kind}"
+    return field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
 
 
 def _table(registry: Registry) -> list[dict[str, object]]:
