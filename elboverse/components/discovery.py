@@ -40,6 +40,26 @@ SLOW: Final = 2.0
 LONGEST_NAME: Final = 60
 
 
+MOVED: Final[Mapping[str, str]] = {
+    "elboverse.structuring": "elboverse.config",
+    "elboverse.hookspecs": "elboverse.components.hookspecs",
+    "elboverse.registry": "elboverse.components.registry",
+    "elboverse.gaussian": "elboverse.theory.gaussian",
+    "elboverse.elbo": "elboverse.theory.elbo",
+    "elboverse.identities": "elboverse.theory.identities",
+    "elboverse.cache": "elboverse.data.cache",
+    "elboverse.trained": "elboverse.analysis.trained",
+    "elboverse.builtin.models.network_vae": "elboverse.models.network_vae",
+}
+"""Where modules of contract 1 that plugins import are in contract 2."""
+
+
+def where_moved(error: BaseException) -> str:
+    """Return what to change where an import failed because a module of ours has another place now; else nothing."""
+    name = error.name if isinstance(error, ImportError) else None
+    return f"; {name} is {MOVED[name]} since contract 2: change that import" if name in MOVED else ""
+
+
 @attrs.frozen
 class Plugin:
     """Who offers components.
