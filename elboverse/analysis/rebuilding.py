@@ -71,7 +71,7 @@ def at_the_checkpoint(data: Data, run: Run, config: ExperimentConfig) -> Data:
     """Return data as they are; of a stream, what it shows around the checkpoint."""
     if data.stream is None:
         return data
-    timetable = Timetable(data.stream, config.training.batch_size)
+    timetable = Timetable(data.stream, config.training.batch_size or min(1024, data.stream.points_per_pass))
     first, count = timetable.latest(run.checkpoint_step, MOST_TRAINING_POINTS)
     held_out = data.stream.held_out(timetable.reached(run.checkpoint_step))
     return attrs.evolve(data, train=data.stream.points(first, count), held_out=held_out)
