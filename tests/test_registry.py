@@ -314,3 +314,17 @@ def test_the_skip_variable_with_a_plugin_that_is_not_installed_lists_those_that_
 def test_an_unknown_dataset_that_a_known_distribution_provides_names_it() -> None:
     with pytest.raises(UnknownNameError, match="pip install elboverse-images"):
         discover({"ELBOVERSE_LOAD_PLUGINS": ""}).find("dataset", "Fashion_MNIST")
+
+
+def test_an_import_of_a_module_that_has_moved_is_told_with_its_new_place(install: Install) -> None:
+    install("rings", "from elboverse.structuring import in_range\n" + textwrap.dedent(GOOD.format(name="rings")))
+    assert "elboverse.structuring is elboverse.config since contract 2" in str(failures(discover({}))["rings"])
+
+
+def test_every_module_that_has_moved_is_where_it_is_said_to_be() -> None:
+    import importlib
+
+    from elboverse.components.discovery import MOVED
+
+    for place in MOVED.values():
+        importlib.import_module(place)

@@ -25,7 +25,17 @@ import pluggy
 from elboverse.components.hookspecs import CONTRACT, HOOKS, OLDEST_CONTRACT, PROJECT, Component, HookSpecs
 from elboverse.errors import PluginError, nearest
 
-__all__ = ["Offer", "Plugin", "frames_of", "is_usable_name", "listed", "normalised", "offered_by", "offers"]
+__all__ = [
+    "Offer",
+    "Plugin",
+    "frames_of",
+    "is_usable_name",
+    "listed",
+    "normalised",
+    "offered_by",
+    "offers",
+    "where_moved",
+]
 
 BUILT_IN: Final = "elboverse.builtin"
 LOAD_VARIABLE: Final = "ELBOVERSE_LOAD_PLUGINS"
@@ -184,7 +194,7 @@ def _loaded(entry: metadata.EntryPoint, plugin: Plugin, *, strict: bool) -> Offe
             raise
         failure = " ".join(f"{type(error).__name__}: {error}".split())
         if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == PROJECT:
-            failure += f"; it may be written for another version of elboverse than {_version()}"
+            failure += where_moved(error) or f"; it may be written for another version of elboverse than {_version()}"
         return Offer(attrs.evolve(plugin, failure=failure, trace=frames_of(error)))
     problems = list(offer.plugin.problems)
     if printed.getvalue().strip():

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import attrs
 
-from elboverse.components.discovery import BUILT_IN, Offer, Plugin, frames_of, listed, normalised, offers
+from elboverse.components.discovery import BUILT_IN, Offer, Plugin, frames_of, listed, normalised, offers, where_moved
 from elboverse.components.hookspecs import HOOKS, PROJECT, Component
 from elboverse.components.local import FILES_VARIABLE, LocalPlugin, local_offers
 from elboverse.errors import ElboverseError, PluginError, UnknownNameError, nearest, out_of_memory
@@ -91,7 +91,7 @@ class Registered:
         except (Exception, SystemExit) as error:  # whatever a plugin's module raises at import
             raise PluginError(
                 f"{self.kind} {self.name!r} of plugin {self.plugin}: cannot import {target!r}: "
-                f"{type(error).__name__}: {error}\n{frames_of(error)}".rstrip()
+                f"{type(error).__name__}: {error}{where_moved(error)}\n{frames_of(error)}".rstrip()
             ) from error
 
 
