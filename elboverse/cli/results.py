@@ -104,7 +104,14 @@ def points_of_file(model: TrainedModel, path: Path | None) -> Rows:
     """
     if path is None:
         points = model.own_points()
-        return Rows(points, {"row": np.arange(len(points)), "split": model.own_splits()})
+        leading = {"row": np.arange(len(points)), "split": model.own_splits()}
+        data = model.data
+        for name, values in ((data.index_name or "index", data.index), (data.label_name or "label", data.labels)):
+            if values is not None and data.order is not None and len(values) == len(points):
+                placed = np.asarray(values)[np.argsort(data.order, kind="stable")]
+                if [str(value) for value in placed] != [str(row) for row in leading["row"]]:  # else it is said already
+                    leading[name] = placed
+        return Rows(points, leading)
     from elboverse.analysis.new_points import read_points  # torch is needed from here on
 
     points, leading = read_points(model, path)
