@@ -8,6 +8,7 @@ from elboverse._version import __version__
 from elboverse.faces import found_in
 
 if TYPE_CHECKING:
+    from elboverse.analysis.making import analyze
     from elboverse.components.hookspecs import CONTRACT, Component, hookimpl
     from elboverse.config import ExperimentConfig, load
     from elboverse.integrations.explaining import explain_loss
@@ -26,6 +27,7 @@ __all__ = [
     "Run",
     "TrainedModel",
     "__version__",
+    "analyze",
     "explain_loss",
     "hookimpl",
     "judge",
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "analyze": "elboverse.analysis.making",
     "CONTRACT": "elboverse.components.hookspecs",
     "Component": "elboverse.components.hookspecs",
     "DiagonalGaussian": "elboverse.theory.gaussian",

@@ -8,19 +8,66 @@ import math
 import numbers as numbers_
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
 from elboverse.components.discovery import listed
-from elboverse.components.registry import Registered
+from elboverse.components.local import LocalPlugin
+from elboverse.components.registry import Registered, Registry, discover
+from elboverse.config import build_converter, structure
 from elboverse.contracts import Result, Table
-from elboverse.errors import ElboverseError, PluginError, out_of_memory
-from elboverse.runfile import Run
+from elboverse.errors import AnalysisError, ElboverseError, PluginError, out_of_memory
+from elboverse.runfile import Run, located
 
-__all__ = ["analysed", "numbers", "owner", "takes_several"]
+__all__ = ["analysed", "analyze", "numbers", "owner", "takes_several"]
+
+
+def analyze(
+    runs: Run | str | Path | Sequence[Run | str | Path],
+    name: str,
+    *,
+    plugins: Iterable[LocalPlugin] = (),
+    registry: Registry | None = None,
+    **options: Any,
+) -> Result:
+    """Return what an analysis says of a run, or of several: what `elboverse analyze NAME RUN` prints, as an object.
+
+    In a notebook the result shows its tables; `result.figure()` draws, and `result.to_pandas()` is the first table.
+
+    Args:
+        runs: a run, its file or folder; a sequence of them for an analysis that takes several.
+        name: of the analysis, such as ``"collapse"``.
+        plugins: plugins without packaging: files, modules, or `Component` records that name their kind.
+        registry: the components; those of all installed plugins by default.
+        options: of the analysis; those of ``elboverse analyze NAME --help``, with ``_`` for ``-``.
+
+    Raises:
+        AnalysisError: the runs lack what it needs.
+        ConfigError: an option is unknown or has a value that is not allowed.
+        RunFileError: a run file cannot be read.
+        UnknownNameError: there is no such analysis.
+
+    Example:
+        >>> elboverse.analyze("runs/eight", "collapse", threshold=0.9).notes  # doctest: +SKIP
+    """
+    registry = (discover() if registry is None else registry).joined(plugins)
+    registered = registry.find("analysis", name)
+    given = [runs] if isinstance(runs, Run | str | Path) else list(runs)
+    if not given or (len(given) > 1 and not takes_several(registered)):
+        raise AnalysisError(
+            f"analysis {name!r}: got {len(given)} runs; expected {'one or more' if not given else 'one'}"
+        )
+    structured = structure(build_converter(registry), options, registered.config_class())
+    with ExitStack() as stack:
+        opened = tuple(
+            one if isinstance(one, Run) else stack.enter_context(Run.open(located(Path(one)))) for one in given
+        )
+        return analysed(registered, structured, opened)
+
 
 MOST_FRAMES: Final = 6
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import attrs
+
+from elboverse.errors import AnalysisError
 
 if TYPE_CHECKING:
     from matplotlib.animation import Animation
@@ -56,3 +59,46 @@ class Result:
     data: Mapping[str, Any] = attrs.field(factory=dict)
     draw: Callable[[], Figure] | None = None
     animate: Callable[[], tuple[Animation, int]] | None = None
+
+    def figure(self) -> Figure:
+        """Return the analysis' figure, a new one at each call.
+
+        Raises:
+            AnalysisError: the analysis has none.
+        """
+        if self.draw is None:
+            raise AnalysisError(f"{self.title}: this analysis has no figure")
+        return self.draw()
+
+    def to_pandas(self, table: int = 0) -> Any:
+        """Return a table as a `pandas.DataFrame`.
+
+        Args:
+            table: 0 for the first table, 1 and so on for those in `further`.
+
+        Raises:
+            AnalysisError: pandas is not installed, or there is no such table.
+        """
+        try:
+            import pandas as pd  # an optional package
+        except ImportError as error:
+            raise AnalysisError("to_pandas needs pandas: pip install pandas") from error
+        tables: tuple[Result | Table, ...] = (self, *self.further)
+        if not 0 <= table < len(tables):
+            raise AnalysisError(f"table: got {table}; expected 0 to {len(tables) - 1}")
+        return pd.DataFrame([list(row) for row in tables[table].rows], columns=list(tables[table].columns))
+
+    def _repr_html_(self) -> str:
+        """Return the tables and sentences for a notebook."""
+        tables: tuple[Result | Table, ...] = (self, *self.further)
+        return "".join(map(_html, tables)) + "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+
+
+def _html(table: Result | Table) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
+    rows = "".join("<tr>" + "".join(f"<td>{escape(_shown(cell))}</td>" for cell in row) + "</tr>" for row in table.rows)
+    return f"<table><caption>{escape(table.title)}</caption><tr>{head}</tr>{rows}</table>"
+
+
+def _shown(cell: Any) -> str:
+    return "" if cell is None else f"{cell:.4g}" if isinstance(cell, float) else str(cell)

@@ -15,6 +15,7 @@ from elboverse.faces import found_in
 from elboverse.runfile import documents, schema
 from elboverse.runfile.frames import Frames
 from elboverse.runfile.hdf5 import Container, Stored
+from elboverse.runfile.labelled import html_of, pandas_of, xarray_of
 from elboverse.runfile.tables import Evaluations, Table, counts
 from elboverse.runfile.tables import required as required_in
 
@@ -243,6 +244,17 @@ class Run:
             for key, (stored, shape) in self._checkpoint.items()
             if key.startswith(start)
         }
+
+    def to_pandas(self, replica: int = 0) -> Any:
+        """Return a replica's trajectory as a `pandas.DataFrame`, a row per recorded step."""
+        return pandas_of(self, replica)
+
+    def to_xarray(self) -> Any:
+        """Return the trajectory as an `xarray.Dataset` with dimensions step, replica and latent, and units."""
+        return xarray_of(self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
     def close(self) -> None:
         """Close the file; what was not read cannot be read any more. May be called again."""
