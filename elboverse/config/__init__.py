@@ -12,12 +12,10 @@ from elboverse.config.structuring import (
     structure_selection,
     unstructure,
 )
-from elboverse.config.tree import (
+from elboverse.config.tables import (
     DEFAULT,
     EXPECTED_SUFFIX,
     SWEEP,
-    ExperimentConfig,
-    TrainingConfig,
     advising,
     apply_override,
     apply_sweep,
@@ -25,11 +23,15 @@ from elboverse.config.tree import (
     config_folder,
     find_config,
     flattened,
-    from_table,
-    load,
     named_configs,
     read_table,
     replace_value,
+)
+from elboverse.config.tree import (
+    ExperimentConfig,
+    TrainingConfig,
+    from_table,
+    load,
     to_table,
     to_toml,
     with_plugins_of,
