@@ -12,6 +12,7 @@ from elboverse.builtin.launchers import LAUNCHERS
 from elboverse.builtin.likelihoods import LIKELIHOODS
 from elboverse.builtin.models import MODELS
 from elboverse.builtin.networks import NETWORKS
+from elboverse.builtin.optimisers import OPTIMISERS
 from elboverse.builtin.posteriors import POSTERIORS
 from elboverse.builtin.priors import PRIORS
 from elboverse.builtin.regularisers import REGULARISERS
@@ -25,6 +26,7 @@ __all__ = [
     "elboverse_likelihoods",
     "elboverse_models",
     "elboverse_networks",
+    "elboverse_optimisers",
     "elboverse_posteriors",
     "elboverse_priors",
     "elboverse_regularisers",
@@ -51,3 +53,4 @@ elboverse_weight_constraints = _offering(CONSTRAINTS)
 elboverse_annealing_schedules = _offering(ANNEALING_SCHEDULES)
 elboverse_analyses = _offering(ANALYSES)
 elboverse_launchers = _offering(LAUNCHERS)
+elboverse_optimisers = _offering(OPTIMISERS)

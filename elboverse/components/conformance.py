@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from elboverse.components.registry import Selection
 from elboverse.contracts import (
     AnnealingSchedule,
     Constrainable,
@@ -29,7 +30,15 @@ from elboverse.errors import ConfigError, DataError, PluginError
 from elboverse.theory import families
 from elboverse.theory.gaussian import DiagonalGaussian
 
-__all__ = ["require_betas", "require_constraint", "require_data", "require_model", "require_module"]
+__all__ = [
+    "require_betas",
+    "require_constraint",
+    "require_data",
+    "require_model",
+    "require_module",
+    "require_optimiser",
+    "require_rates",
+]
 
 PRIOR_METHODS: Final = ("log_prob", "sample")
 ENCODER_METHODS: Final = ("mean", "sample", "entropy")
@@ -270,6 +279,35 @@ def _described(model: Any) -> str:
     needed = ("encode", "decode", "prior", "variance_parameters")
     missing = [name for name in needed if not callable(getattr(model, name, None))]
     return f"{type(model).__name__}, which has no {' and no '.join(missing)}"
+
+
+def require_rates(schedule: Selection, laid_out: int, total_steps: int) -> npt.NDArray[np.float64] | None:
+    """Return what the learning rates of each step are multiplied by, shape (T,); None for 1 throughout.
+
+    Args:
+        schedule: the selected schedule.
+        laid_out: the length that it is laid out for; beyond it the last factor stays.
+        total_steps: T.
+    """
+    rates = require_betas(schedule.build(), laid_out, f"{schedule.registered.kind} {schedule.name!r}")
+    if np.all(rates == 1.0):
+        return None
+    return np.pad(rates, (0, max(0, total_steps - laid_out)), mode="edge")[:total_steps]
+
+
+def require_optimiser(selection: Selection) -> Any:
+    """Return the optimiser that was selected.
+
+    Raises:
+        PluginError: it has no `state` or no `update`.
+    """
+    found = selection.build()
+    if not callable(getattr(found, "state", None)) or not callable(getattr(found, "update", None)):
+        raise PluginError(
+            f"optimiser {selection.name!r} of plugin {selection.registered.plugin}: build must return an object with "
+            "state(values) and update(values, gradients, state, rate)"
+        )
+    return found
 
 
 def _decoded(model: Any, z: Tensor, points: Tensor) -> Any:

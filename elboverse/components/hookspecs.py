@@ -89,6 +89,7 @@ KINDS: Final = (
         "a `contracts.AnnealingSchedule`",
         "annealing schedules",
     ),
+    Kind("optimiser", "elboverse_optimisers", ("options",), "a `contracts.optimiser.Optimiser`", "optimisers"),
     Kind("analysis", "elboverse_analyses", ("options", "run"), "a `contracts.Result`", "analyses"),
     Kind("launcher", "elboverse_launchers", ("options",), "a `launching.Launcher`", "launchers of studies"),
 )

@@ -58,8 +58,9 @@ class TrainingConfig:
     Args:
         epochs: passes over the training points.
         batch_size: B, points per step, min(1024, N) by default; those left over at the end of an epoch are skipped.
-        learning_rate: Adam's, for all parameters but the variances.
-        variance_learning_rate: Adam's, for the variance parameters.
+        learning_rate: the optimiser's, for all parameters but the variances.
+        variance_learning_rate: the optimiser's, for the variance parameters.
+        clip_norm: the norm that a replica's gradient is scaled down to where it is larger; by default it is not.
         variances: ``"learned"`` by gradient, or ``"optimal"``: set to their closed form in each step.
         objective: ``"elbo"``, or ``"importance-weighted"``, the bound ln mean_k p(x, z_k)/q(z_k|x) of K samples.
         free_bits: nats that each latent's KL counts as at least; 0 for none.
@@ -79,14 +80,14 @@ class TrainingConfig:
             ``"reduce-overhead"``, which replays CUDA graphs. On two processor cores it was slower than ``"off"``.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …
         dtype: ``"float32"`` or ``"float64"``.
-        threads: processor threads of the run; ``"auto"`` is one, unless more are found to pay before the first step.
-            What was found is kept when the run is resumed.
+        threads: processor threads; ``"auto"`` is one, unless more are found to pay, and is kept when resumed.
     """
 
     epochs: int = attrs.field(default=150, validator=in_range(minimum=1, maximum=MOST_EPOCHS))
     batch_size: int | None = attrs.field(default=None, validator=in_range(minimum=1))
     learning_rate: float = attrs.field(default=1e-3, validator=in_range(above=0))
     variance_learning_rate: float = attrs.field(default=1e-3, validator=in_range(above=0))
+    clip_norm: float | None = attrs.field(default=None, validator=in_range(above=0))
     variances: Literal["learned", "optimal"] = "learned"
     objective: Literal["elbo", "importance-weighted"] = "elbo"
     free_bits: float = attrs.field(default=0.0, validator=in_range(minimum=0))
@@ -127,6 +128,8 @@ class ExperimentConfig:
         constraint: a constraint on the decoder's first linear weight, for models that have one.
         regulariser: terms that are added to the loss and recorded, of a component; None for none.
         annealing: the schedule of the KL weight β.
+        optimiser: how parameters follow from gradients.
+        learning_rate_schedule: what learning rates are multiplied by.
         training: optimisation and recording.
         plugins: Python files in the config's own folder that are plugins without packaging.
     """
@@ -138,6 +141,8 @@ class ExperimentConfig:
     constraint: Selection | None = selects("constraint")
     regulariser: Selection | None = selects("regulariser")
     annealing: Selection = selects("annealing", default="constant")
+    optimiser: Selection = selects("optimiser", default="adam")
+    learning_rate_schedule: Selection = selects("annealing", default="constant")
     training: TrainingConfig = attrs.field(factory=TrainingConfig)
     plugins: tuple[str, ...] = ()
 

@@ -18,6 +18,7 @@ from elboverse.components.family_behaviour import require_family_behaviour
 from elboverse.components.registry import Selection
 from elboverse.config import ExperimentConfig, TrainingConfig
 from elboverse.contracts import Constrainable, Data, Model, Penalty, Projection, SamplingFree, is_image
+from elboverse.contracts.optimiser import Optimiser
 from elboverse.errors import ConfigError, ReplicasDifferError
 from elboverse.running import environment
 from elboverse.running.description import describe_components, describe_model, run_documents, selections
@@ -168,7 +169,8 @@ def build_experiment(
             f"allowed are at most {MOST_STEPS:,} steps, so give fewer epochs or a larger batch_size"
         )
     template = copy.deepcopy(modules[0])  # before a step takes its parameters over
-    settings = _step_settings(constraint, training, family, aim)
+    optimiser = conformance.require_optimiser(config.optimiser)
+    settings = _step_settings(constraint, training, optimiser, family, aim)
     given = threads if training.threads == "auto" else training.threads
     most = torch.get_num_threads() if device.type == "cpu" else 1
     torch.set_num_threads(given or 1)
@@ -187,6 +189,7 @@ def build_experiment(
         record_every=training.record_every,
         turns=source.turns,
         frames=moments(total_steps, training.snapshots) if training.snapshots else (),
+        rates=conformance.require_rates(config.learning_rate_schedule, annealing_steps, total_steps),
         betas=np.pad(betas, (0, max(0, total_steps - annealing_steps)), mode="edge")[:total_steps],
     )
     on_train = Evaluator("train", source.train, seeds, sample_shape, latent_dim, intake, statistics)
@@ -257,7 +260,11 @@ def default_samples_at_once(batch_size: int) -> int:
 
 
 def _step_settings(
-    constraint: Projection | Penalty | None, training: TrainingConfig, family: Family, objective: Objective
+    constraint: Projection | Penalty | None,
+    training: TrainingConfig,
+    optimiser: Optimiser,
+    family: Family,
+    objective: Objective,
 ) -> StepSettings:
     return StepSettings(
         general=not family.gaussian or objective != ELBO,
@@ -268,6 +275,8 @@ def _step_settings(
         variance_learning_rate=training.variance_learning_rate,
         samples_at_once=training.samples_at_once or default_samples_at_once(cast(int, training.batch_size)),
         compile_mode=None if training.compile == "off" else training.compile,
+        optimiser=optimiser,
+        clip_norm=training.clip_norm,
     )
 
 

@@ -136,6 +136,11 @@ class GroupedStep(Step):
             [step(_squeezed(step, x), _squeezed(step, noise), beta).view(step.replicas, -1) for step, x, noise in parts]
         )
 
+    def set_rate_factor(self, factor: float) -> None:
+        """Set what the learning rates of the next steps are multiplied by."""
+        for step in self._steps:
+            step.set_rate_factor(factor)
+
     def map_models(
         self, function: Callable[..., Tensor], x: Tensor, noise: Tensor | None, replicas: slice = ALL
     ) -> Tensor:

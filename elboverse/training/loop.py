@@ -70,6 +70,7 @@ class Plan:
         turns: steps within a pass before which there is one too, ascending: where the regime of a stream changes.
         record_every: steps between two recorded rows.
         betas: the KL weight of every step, shape (T,).
+        rates: what the learning rates of every step are multiplied by, shape (T,); None for 1 throughout.
         frames: after how many steps a frame of an animation is taken, ascending.
     """
 
@@ -79,6 +80,7 @@ class Plan:
     record_every: int
     betas: npt.NDArray[np.float64]
     turns: tuple[int, ...] = ()
+    rates: npt.NDArray[np.float64] | None = None
     frames: tuple[int, ...] = ()
 
     def is_evaluation_due(self, done: int) -> bool:
@@ -277,6 +279,8 @@ class Loop:
         rows, places = betas, betas.unbind(0)
         for index, (x, beta) in enumerate(zip(drawn.x, betas.unbind(0), strict=True)):
             self._step.at(first + index)
+            if self.plan.rates is not None:
+                self._step.set_rate_factor(float(self.plan.rates[first + index]))
             columns = self._step(x, None if drawn.noise is None else drawn.noise[index], beta)
             if index == 0:
                 rows = columns.new_empty((count, *columns.shape))

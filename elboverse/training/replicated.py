@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from elboverse.contracts import Model, SamplingFree
-from elboverse.training.adam import Adam
 from elboverse.training.family_gradients import (
     FamilyFunctions,
     FamilyGradients,
@@ -61,7 +60,7 @@ class ReplicatedStep(Step):
         self._stored = {name: names[id(value)] for name, value in template.state_dict(keep_vars=True).items()}
         self._trained = {name: value for name, value in self._parameters.items() if value.requires_grad}
         groups = flattened(self._trained, rules.learning_rates(self._trained))
-        self._optimizer = Adam(groups)
+        self._optimizer = settings.build_optimiser(groups, len(models))
         penalty = self._penalty if rules.penalised is not None else None
         gradients: Gradients | FamilyGradients
         if settings.general:
@@ -115,6 +114,10 @@ class ReplicatedStep(Step):
             self._parameters[name].detach().clamp_min_(LOG_VAR_FLOOR)
         self._project()
         return columns
+
+    def set_rate_factor(self, factor: float) -> None:
+        """Set what the learning rates of the next steps are multiplied by."""
+        self._optimizer.factor = factor
 
     def map_models(
         self, function: Callable[..., Tensor], x: Tensor, noise: Tensor | None, replicas: slice = ALL

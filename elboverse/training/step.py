@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, cast
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from elboverse.contracts import Constrainable, Model, Penalty, Projection, SamplingFree
+from elboverse.contracts.optimiser import Adam, Optimiser
 from elboverse.errors import RunFileError
 from elboverse.theory.gaussian import DiagonalGaussian
-from elboverse.training.adam import Adam
 from elboverse.training.family_gradients import (
     ELBO,
     FamilyFunctions,
@@ -25,8 +25,9 @@ from elboverse.training.family_gradients import (
     latent_terms,
     reconstruct,
 )
-from elboverse.training.flat import flattened
+from elboverse.training.flat import FlatGroup, flattened
 from elboverse.training.gradients import LOG_VAR_FLOOR, Functions, Gradients
+from elboverse.training.optimising import FlatOptimiser
 from elboverse.training.taped import TapedGradients
 
 __all__ = ["ALL", "Rules", "SingleStep", "Step", "StepSettings"]
@@ -85,6 +86,10 @@ class Step(abc.ABC):
         """Return the tensors that make up the state, by path (``model/…``, ``optimizer/…``), each of shape (R, ...)."""
 
     @abc.abstractmethod
+    def set_rate_factor(self, factor: float) -> None:
+        """Set what the learning rates of the next steps are multiplied by."""
+
+    @abc.abstractmethod
     def set_closed_form(self, values: Mapping[str, Tensor]) -> None:
         """Set variance parameters, by name, to values of shape (R, ...)."""
 
@@ -130,10 +135,12 @@ class StepSettings:
     Args:
         constraint: a weight constraint, or None.
         optimal: set the closed-form variances in each step instead of training them.
-        learning_rate: Adam's, of all parameters but the variances.
-        variance_learning_rate: Adam's, of the variances.
+        learning_rate: of all parameters but the variances.
+        variance_learning_rate: of the variances.
         samples_at_once: how many of the K samples go through the decoder together.
         compile_mode: how `torch.compile` compiles encoder and decoder; None if it does not.
+        optimiser: how parameters follow from gradients.
+        clip_norm: the norm that a replica's gradient is scaled down to where it is larger; None leaves it.
         tape: take the gradients from a tape (see `taped`) where nothing is compiled and the model allows it.
         general: the model is not three diagonal Gaussians, so that its rows are those of `records.FAMILY_LAYOUT`.
         objective: what a general step maximises.
@@ -146,6 +153,8 @@ class StepSettings:
     samples_at_once: int = 1
     compile_mode: str | None = None
     tape: bool = True
+    optimiser: Optimiser = Adam()
+    clip_norm: float | None = None
     general: bool = False
     objective: Objective = ELBO
 
@@ -153,6 +162,10 @@ class StepSettings:
     def taped(self) -> bool:
         """Whether gradients come from a tape where they can."""
         return self.tape and self.compile_mode is None
+
+    def build_optimiser(self, groups: Sequence[FlatGroup], replicas: int) -> FlatOptimiser:
+        """Return what updates the parameters of a step."""
+        return FlatOptimiser(groups, self.optimiser, clip_norm=self.clip_norm, replicas=replicas)
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -238,7 +251,7 @@ class SingleStep(Step):
             model.get_parameter(name).requires_grad_(False)
         self._trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
         groups = flattened(self._trained, rules.learning_rates(self._trained))
-        self._optimizer = Adam(groups)
+        self._optimizer = settings.build_optimiser(groups, 1)
         self._direct = [model.get_parameter(name).detach() for name in rules.set_directly]
         self._floored = [model.get_parameter(name).detach() for name in rules.floored]
         self._projected = [model.get_parameter(name) for name in rules.projected]
@@ -292,6 +305,10 @@ class SingleStep(Step):
             parameter.clamp_min_(LOG_VAR_FLOOR)
         self._project()
         return columns
+
+    def set_rate_factor(self, factor: float) -> None:
+        """Set what the learning rates of the next steps are multiplied by."""
+        self._optimizer.factor = factor
 
     def map_models(
         self,

@@ -31,4 +31,22 @@ ANNEALING_SCHEDULES = (
         "elboverse.builtin.annealing.schedules:Sigmoid",
         "β follows a logistic curve (Bowman et al. 2016)",
     ),
+    Component(
+        "linear-warmup",
+        "elboverse.builtin.annealing.rates:LinearWarmupOptions",
+        "elboverse.builtin.annealing.rates:LinearWarmup",
+        "rises linearly to 1 over the first steps (for learning rates)",
+    ),
+    Component(
+        "cosine",
+        "elboverse.builtin.annealing.rates:CosineOptions",
+        "elboverse.builtin.annealing.rates:Cosine",
+        "falls along half a cosine, after a warm-up if wanted (for learning rates)",
+    ),
+    Component(
+        "step",
+        "elboverse.builtin.annealing.rates:StepsOptions",
+        "elboverse.builtin.annealing.rates:Steps",
+        "falls by a factor a few times through the run (for learning rates)",
+    ),
 )
