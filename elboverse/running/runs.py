@@ -219,6 +219,9 @@ def _other_versions(run: Run, config: ExperimentConfig) -> list[str]:
     found = []
     for part in describe_components(config):
         same = [one for one in earlier if (one.get("kind"), one.get("name")) == (part["kind"], part["name"])]
+        # A kind that the earlier version did not have yet is the same component now, by its default.
+        if not same and not any(one.get("kind") == part["kind"] for one in earlier):
+            continue
         then = f"{same[0].get('distribution')} {same[0].get('version')}" if same else "unknown"
         now = f"{part['distribution']} {part['version']}"
         if then != now:
