@@ -26,7 +26,7 @@ def install(session: nox.Session, *packages: str) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests of the core and of the plugins, against the installed wheels."""
-    install(session, ".[parquet]", *PLUGINS, "hatchling", "hypothesis", "pytest", "pytest-xdist")
+    install(session, ".[tables,excel,filters,sklearn,xarray]", *PLUGINS, "polars", "hatchling", "hypothesis", "pytest", "pytest-xdist")
     places = [place for plugin in PLUGINS if (place := f"{plugin}/tests") and Path(place).is_dir()]
     session.run("pytest", "-n", "2", *(session.posargs or ["tests", *places]), env=ONE_THREAD)
 

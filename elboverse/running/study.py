@@ -201,12 +201,7 @@ def build_launcher(table: Mapping[str, Any] | str, registry: Registry | None = N
         selection = structure_selection(build_converter(registry), registry, LAUNCHER, table)
     except Faults as faults:
         raise ConfigError(
-            [
-                f"{LAUNCHER}.{fault}"
-                if fault.partition(": ")[1] and " " not in fault.partition(": ")[0]
-                else f"{LAUNCHER}: {fault}"
-                for fault in faults.messages
-            ]
+            [f"{'.'.join((LAUNCHER, *path))}: {message}" for path, message in faults.faults]
         ) from None
     launcher = selection.build()
     if not isinstance(launcher, Launcher):
