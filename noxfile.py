@@ -14,7 +14,13 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.sessions = ["tests", "lint", "types"]
 nox.options.reuse_existing_virtualenvs = True
 
-PLUGINS = sorted(str(folder) for folder in Path("plugins").iterdir() if (folder / "pyproject.toml").is_file())
+LAUNCHERS = {"elboverse-ray", "elboverse-slurm"}  # what they need is large: tested beside the peers
+PLUGINS = sorted(
+    str(folder)
+    for folder in Path("plugins").iterdir()
+    if (folder / "pyproject.toml").is_file() and folder.name not in LAUNCHERS
+)
+TEST_TOOLS = ("polars", "hatchling", "hypothesis", "pytest", "pytest-xdist")
 SOAK = [str(path) for path in sorted(Path("tests/soak").glob("*.py")) if path.stem != "conftest"]
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # the tests run side by side, one process per core
 
@@ -26,7 +32,16 @@ def install(session: nox.Session, *packages: str) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests of the core and of the plugins, against the installed wheels."""
-    install(session, ".[tables,excel,filters,sklearn,xarray]", *PLUGINS, "polars", "hatchling", "hypothesis", "pytest", "pytest-xdist")
+    install(
+        session,
+        ".[tables,excel,filters,sklearn,xarray]",
+        *PLUGINS,
+        "polars",
+        "hatchling",
+        "hypothesis",
+        "pytest",
+        "pytest-xdist",
+    )
     places = [place for plugin in PLUGINS if (place := f"{plugin}/tests") and Path(place).is_dir()]
     session.run("pytest", "-n", "2", *(session.posargs or ["tests", *places]), env=ONE_THREAD)
 
@@ -60,6 +75,14 @@ def peers(session: nox.Session, peer: str) -> None:
     extra = "" if peer == "plain" else f"[{peer}]"
     install(session, f".{extra}", "pytest")
     session.run("pytest", "-p", "no:cacheprovider", "-W", "default", f"tests/peers/test_{peer}.py", env=ONE_THREAD)
+
+
+@nox.session
+@nox.parametrize("launcher", ["ray", "slurm"])
+def launchers(session: nox.Session, launcher: str) -> None:
+    """The launchers of clusters, each with what it needs, on this machine."""
+    install(session, ".", f"plugins/elboverse-{launcher}", "pytest")
+    session.run("pytest", "-p", "no:cacheprovider", f"plugins/elboverse-{launcher}/tests", env=ONE_THREAD)
 
 
 @nox.session

@@ -343,8 +343,9 @@ def test_the_gradient_norm_is_zero_at_the_exact_optimum_and_not_before(tmp_path:
     result = stationarity.build(options, Run.open(start))
     norms = [replica["norm"] for replica in result.data["gradient"]]
     assert min(norms) > 0.5
-    assert result.further[0].rows[0][:2] == ("all", max(norms))
-    assert f"replica {int(np.argmax(norms))}, the largest" in result.further[0].title
+    (table,) = [table for table in result.further if "radient" in table.title]
+    assert table.rows[0][:2] == ("all", max(norms))
+    assert f"replica {int(np.argmax(norms))}, the largest" in table.title
     assert f"norm of {max(norms):.4g}" in notes(result)
     squares = sum(parameter["norm"] ** 2 for parameter in result.data["gradient"][0]["parameters"])
     assert norms[0] ** 2 == pytest.approx(squares)
@@ -359,7 +360,7 @@ def test_the_noise_of_a_gradient_is_the_norm_of_a_mean_of_noise() -> None:
 def test_without_the_gradient_stationarity_needs_no_model(tmp_path: Path) -> None:
     result = stationarity.build(stationarity.StationarityOptions(), Run.open(write_run(tmp_path / "run.h5")))
     assert result.data["gradient"] is None
-    assert result.further == []
+    assert not [table for table in result.further if "radient" in table.title]
 
 
 # What all of them share

@@ -53,11 +53,11 @@ def elboverse_models():
 BROKEN: dict[str, tuple[str, str]] = {
     "a plain tuple": (
         "def encode(self, x): return self.head(x).chunk(2, -1)",
-        "encode(x) returns a tuple; expected is an elboverse.DiagonalGaussian",
+        "encode(x) returns a tuple without mean, sample, entropy; expected an elboverse.DiagonalGaussian",
     ),
     "a torch distribution": (
         "def decode(self, z): return torch.distributions.Normal(self.output(z), 1.0)",
-        "decode(z) returns a Normal; expected is an elboverse.DiagonalGaussian",
+        "decode(z).log_prob(x) has shape (2, 2, 2); expected is (2, 2)",
     ),
     "a subclass with a density of its own": (
         """
@@ -67,7 +67,7 @@ BROKEN: dict[str, tuple[str, str]] = {
                     return -(value - self.mean).abs().sum(-1)
             return Robust(self.output(z), self.log_var)
         """,
-        "decode(z) returns a Robust; expected is an elboverse.DiagonalGaussian itself",
+        "decode(z) returns a Robust, a subclass of DiagonalGaussian whose own methods would be ignored",
     ),
     "a number for a log-variance": (
         "def decode(self, z): return DiagonalGaussian(self.output(z), -1.0)",

@@ -294,12 +294,12 @@ def test_data_outside_the_support_are_refused_by_row_and_column(
 ) -> None:
     data = (noise(60, 4) > 0).double()
     if likelihood != "beta":
-        data[:, 2] = value
+        data[::2, 2] = value  # not all: a dimension that never varies is warned of
     np.save(tmp_path / "data.npy", data.numpy())
     table = {
         "model": {"name": "vae", "likelihood": likelihood},
         "dataset": {"name": "array", "path": str(tmp_path / "data.npy")},
         "training": {"epochs": 1, "batch_size": 10},
     }
-    with pytest.raises(DataError, match=rf"row 0, column [02], .*got .*{likelihood}.*fits these values: .*{advice}"):
+    with pytest.raises(DataError, match=rf"row \d+, column [02], .*got .*{likelihood}.*fits these values: .*{advice}"):
         build_experiment(from_table(table, REGISTRY))

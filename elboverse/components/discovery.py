@@ -67,7 +67,9 @@ MOVED: Final[Mapping[str, str]] = {
 def where_moved(error: BaseException) -> str:
     """Return what to change where an import failed because a module of ours has another place now; else nothing."""
     name = error.name if isinstance(error, ImportError) else None
-    return f"; {name} is {MOVED[name]} since contract 2: change that import" if name is not None and name in MOVED else ""
+    return (
+        f"; {name} is {MOVED[name]} since contract 2: change that import" if name is not None and name in MOVED else ""
+    )
 
 
 @attrs.frozen

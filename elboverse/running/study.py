@@ -200,9 +200,7 @@ def build_launcher(table: Mapping[str, Any] | str, registry: Registry | None = N
     try:
         selection = structure_selection(build_converter(registry), registry, LAUNCHER, table)
     except Faults as faults:
-        raise ConfigError(
-            [f"{'.'.join((LAUNCHER, *path))}: {message}" for path, message in faults.faults]
-        ) from None
+        raise ConfigError([f"{'.'.join((LAUNCHER, *path))}: {message}" for path, message in faults.faults]) from None
     launcher = selection.build()
     if not isinstance(launcher, Launcher):
         raise ConfigError(f"{LAUNCHER} {selection.name!r}: {type(launcher).__name__} has no check, launch and stop")

@@ -1,0 +1,9 @@
+"""Each peer's tests are collected where the peer is installed: `nox -s peers` does that, one environment each."""
+
+from __future__ import annotations
+
+import importlib.util
+
+PEERS = {"lightning": "lightning", "pythae": "pythae", "scvi": "scvi", "diffusers": "diffusers"}
+
+collect_ignore = [f"test_{peer}.py" for peer, module in PEERS.items() if importlib.util.find_spec(module) is None]
