@@ -187,3 +187,16 @@ def test_every_public_name_of_a_file_exists() -> None:
         for name in names[0] if names else ():
             code_object = __import__(module, fromlist=[name])
             assert hasattr(code_object, name), f"{module}.{name}"
+
+
+def test_the_page_on_the_architecture_shows_the_rows_that_are_enforced() -> None:
+    table = documented("architecture.md").partition("## The wings")[2].partition("Nothing outside")[0]
+    shown = tuple(
+        set(re.findall(r"`(\w+)`", line.split("|")[1])) for line in table.splitlines() if line.startswith("| `")
+    )
+    assert shown == ROWS
+
+
+def test_nothing_outside_builtin_imports_from_it() -> None:
+    outside = [path for path in SOURCES if room_of(path) not in {"builtin", "__init__"}]
+    assert [short(path) for path in outside if "builtin" in set(imported_rooms(path))] == []
