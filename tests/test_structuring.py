@@ -186,10 +186,16 @@ def test_options_without_a_name_are_those_of_the_default_component() -> None:
     ("raw", "fault"),
     [
         ({}, "model: missing; it selects a model by name"),
-        ({"model": {"latent_dim": 2}}, "model.name: missing; known: linear-vae, vae-0, vae-1, vae-2, vae-3"),
-        ({"model": {"name": 5}}, "model.name: 5 (an integer) given; known: linear-vae, vae-0, vae-1, vae-2, vae-3"),
+        ({"model": {"latent_dim": 2}}, "model.name: missing; known: linear-vae, vae, vae-0, vae-1, vae-2, vae-3"),
+        (
+            {"model": {"name": 5}},
+            "model.name: 5 (an integer) given; known: linear-vae, vae, vae-0, vae-1, vae-2, vae-3",
+        ),
         ({"model": 5}, "model: 5 (an integer) given, allowed is a table with a name"),
-        ({"model": "vea-1"}, "model.name: unknown model 'vea-1' (did you mean 'vae-1'?). Known: linear-vae, vae-0,"),
+        (
+            {"model": "vea-1"},
+            "model.name: unknown model 'vea-1' (did you mean 'vae-1'?). Known: linear-vae, vae, vae-0,",
+        ),
         ({"model": {"name": "vae-1", "network": {"name": "mlp", "hiden": [3]}}}, "model.network.hiden: unknown key"),
     ],
 )

@@ -266,6 +266,7 @@ def with_network(network: Any, seed: int, replicas: int, **training: Any) -> Any
     return train_to_the_end(attrs.evolve(config, model=model))
 
 
+@pytest.mark.filterwarnings("ignore:the training step is differentiated anew")  # batch normalisation, as replicas
 @pytest.mark.parametrize(
     "network",
     [Normalised, *(partial(Peculiar, side) for side in (Skipping, Sharing, Iterating, Watched))],
