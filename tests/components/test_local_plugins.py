@@ -122,7 +122,7 @@ def test_a_config_takes_plugins_from_its_own_folder_alone(folder: Path, name: st
     (folder / "sub" / "mine.py").write_text(PLUGIN)
     (folder / "mine.toml").write_text(CONFIG.replace("mine.py", name))
     with pytest.raises(ConfigError, match="plugins: got"):
-        elboverse.load("mine.toml")
+        elboverse.load_config("mine.toml")
 
 
 def test_modules_and_components_are_plugins_in_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
