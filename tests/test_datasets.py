@@ -42,7 +42,7 @@ DIMENSIONS = {
 COMPONENTS = {
     component.name: Registered("dataset", component, Plugin("built-in", "elboverse", "0"))
     for component in DATASETS
-    if component.name not in {"array", "gaussian-stream", "in-memory"}
+    if component.name not in {"array", "family", "gaussian-stream", "in-memory"}
 }
 generated = pytest.mark.parametrize("name", list(DIMENSIONS))
 

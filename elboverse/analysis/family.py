@@ -131,14 +131,18 @@ def gain_over_no_latents(run: Run, split: str, replica: int | None = None) -> fl
     Args:
         run: the run.
         split: ``"train"`` or ``"held_out"``.
-        replica: which; the median of all by default.
+        replica: which; by default the median of those whose ELBO_0 is known, the first few.
     """
     known = _document(run).get("without_latents")
-    value = known.get(split) if isinstance(known, dict) else None
-    if not isinstance(value, int | float) or split not in run.splits:
+    found = known.get(split) if isinstance(known, dict) else None
+    values = [found] * run.replicas if isinstance(found, int | float) else found if isinstance(found, list) else []
+    if split not in run.splits or not values or not all(isinstance(value, int | float) for value in values):
         return None
-    last = np.asarray(run.evaluation(split, "elbo", replica))[-1]
-    return float(np.median(last)) - float(value)
+    last = np.asarray(run.evaluation(split, "elbo"))[-1]
+    gains = [float(elbo) - float(value) for elbo, value in zip(last, values, strict=False)]
+    if replica is None:
+        return float(np.median(gains))
+    return gains[replica] if replica < len(gains) else None
 
 
 def _document(run: Run) -> dict[str, Any]:

@@ -226,7 +226,7 @@ def build_experiment(
         documents={
             **run_documents(config, data, device, annealing_steps, replica_group),
             "model": describe_model(cast(Model, template), family),
-            "family": describe_family(template, family, data),
+            "family": describe_family(template, family, parts),
         },
         device=device,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import torch
@@ -25,6 +25,9 @@ from elboverse.training.family_gradients import ELBO, Objective
 from elboverse.training.without_latents import MOST_POINTS, log_likelihood_without_latents
 
 __all__ = ["describe_family", "layout_of", "objective_of", "require_fitting"]
+
+MOST_REPLICAS: Final = 8
+"""Of how many replicas the model without latents is fitted; each costs up to a second."""
 
 
 def layout_of(family: Family, objective: Objective = ELBO) -> Layout:
@@ -123,27 +126,31 @@ def require_fitting(parts: Sequence[Data], model: Any, config: ExperimentConfig)
         warnings.warn(f"{who}: {sentence}", RuntimeWarning, stacklevel=2)
 
 
-def describe_family(model: Any, family: Family, data: Data) -> dict[str, Any]:
+def describe_family(model: Any, family: Family, parts: Sequence[Data]) -> dict[str, Any]:
     """Return what a model's distributions are, and where theory ends, as a document of the run file.
 
     Args:
         model: any.
         family: of `theory.families.described`.
-        data: of the first replica; the model without latents is fitted to them.
+        parts: the data of each replica; the model without latents is fitted to them.
     """
     theorem = getattr(model, "theorem", None)
     if not isinstance(theorem, Mapping):
         unknown = "" if family.gaussian else "this model does not say whether its residuals vanish at stationary points"
         theorem = {"decoder": unknown, "prior": unknown}
-    return {**attrs.asdict(family), "theorem": dict(theorem), **_without_latents(model, data)}
+    return {**attrs.asdict(family), "theorem": dict(theorem), **_without_latents(model, parts)}
 
 
-def _without_latents(model: Any, data: Data) -> dict[str, Any]:
-    """Return ELBO_0 by split, where the likelihood is one that can be fitted by itself."""
+def _without_latents(model: Any, parts: Sequence[Data]) -> dict[str, Any]:
+    """Return ELBO_0 of the first few replicas by split, where the likelihood is one that can be fitted by itself."""
     likelihood = getattr(model, "likelihood", None)
-    if not isinstance(likelihood, Likelihood) or data.stream is not None:
+    if not isinstance(likelihood, Likelihood) or parts[0].stream is not None:
         return {}
-    parts = [part[:MOST_POINTS] for part in (data.train, data.held_out) if len(part)]
-    found = log_likelihood_without_latents(likelihood, *(data.scaled(part) for part in parts))
-    named = dict(zip(("train", "held_out"), found, strict=False))
-    return {"without_latents": {split: value for split, value in named.items() if math.isfinite(value)}}
+    by_data: dict[int, list[float]] = {}
+    for data in parts[:MOST_REPLICAS]:
+        if id(data) not in by_data:
+            some = [part[:MOST_POINTS] for part in (data.train, data.held_out) if len(part)]
+            by_data[id(data)] = log_likelihood_without_latents(likelihood, *(data.scaled(part) for part in some))
+    values = [by_data[id(data)] for data in parts[:MOST_REPLICAS]]
+    named = {split: list(found) for split, found in zip(("train", "held_out"), zip(*values, strict=True), strict=False)}
+    return {"without_latents": {split: found for split, found in named.items() if all(map(math.isfinite, found))}}

@@ -12,6 +12,7 @@ _SURFACES = "elboverse.builtin.datasets.surfaces"
 _LINEAR = "elboverse.builtin.datasets.pca"
 _MANIFOLD = "elboverse.builtin.datasets.manifold"
 _STREAM = "elboverse.builtin.datasets.gaussian_stream"
+_FAMILY = "elboverse.builtin.datasets.family"
 _ARRAY = "elboverse.builtin.datasets.array"
 
 DATASETS = (
@@ -46,6 +47,12 @@ DATASETS = (
         f"{_LINEAR}:PCAOptions",
         f"{_LINEAR}:build_pca_ring",
         "those of PCA with their latents drawn onto a ring",
+    ),
+    Component(
+        "family",
+        f"{_FAMILY}:FamilyOptions",
+        f"{_FAMILY}:build_family",
+        "points of any likelihood with a known decoder, with their true log-likelihood",
     ),
     Component("array", f"{_ARRAY}:ArrayOptions", f"{_ARRAY}:build_array", "your own .npy, .npz, .csv or .h5 file"),
     Component(

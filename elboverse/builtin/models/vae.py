@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import torch
@@ -31,6 +31,9 @@ class VAEOptions:
         likelihood: the likelihood component, p(x|z).
         prior: the prior component, p(z).
         posterior: the posterior component, q(z|x).
+        encoder_input: what the encoder sees of a point, ``"as-is"`` its values or ``"log1p"`` ln(1 + x); ``"auto"``
+            takes the latter of counts and of positive numbers, which span orders of magnitude. The likelihood is that
+            of the values themselves either way.
         initial_encoder_log_var: what the variances of the encoder start near, by the bias of its head.
     """
 
@@ -39,6 +42,7 @@ class VAEOptions:
     likelihood: Selection = selects("likelihood", default="gaussian")
     prior: Selection = selects("prior", default="standard-normal")
     posterior: Selection = selects("posterior", default="diagonal")
+    encoder_input: Literal["auto", "as-is", "log1p"] = "auto"
     initial_encoder_log_var: float = attrs.field(default=-3.0, validator=in_range(minimum=-30, maximum=10))
 
     def conflicts(self, config: ExperimentConfig) -> Iterator[str]:
@@ -72,12 +76,14 @@ class VAE(nn.Module):
         self.outputs = nn.ModuleList(network.build_output() for _ in range(self.likelihood.outputs))
         self.prior_module = options.prior.build(options.latent_dim, data_shape)
         self._activation = network.output_activation
+        skewed = self.likelihood.support in {"counts", "positive"}
+        self._takes_logarithms = options.encoder_input == "log1p" or (options.encoder_input == "auto" and skewed)
         if not getattr(self.likelihood, "location", False):
             _require_identity(network.output_activation, options.likelihood.name)
 
     def encode(self, x: Tensor) -> Any:
         """Return q(z|x) for points of shape (*B, D)."""
-        return self.posterior(self.encoder_head(self.encoder(x)))
+        return self.posterior(self.encoder_head(self.encoder(x.log1p() if self._takes_logarithms else x)))
 
     def decode(self, z: Tensor) -> Any:
         """Return p(x|z) for latents of shape (*B, H)."""

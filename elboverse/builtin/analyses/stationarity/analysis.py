@@ -337,7 +337,7 @@ def _notes(options: StationarityOptions, reading: Reading, residuals: Residuals,
         )
     notes += [
         "stationary: |R| + 2 SE ≤ tolerance; not stationary: |R| − 2 SE > tolerance; else undecided.",
-        "The gap R_σ + Σ R_h is a signed sum whose terms can cancel, so it alone certifies nothing.",
+        f"The gap {residuals.decoder_symbol} + Σ R_h is a signed sum; its terms can cancel, so it certifies nothing.",
         "Stationary variances are necessary for convergence, not sufficient.",
     ]
     return notes + reading.caveats()
