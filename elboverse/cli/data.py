@@ -223,6 +223,7 @@ def _described(built: Data) -> dict[str, Any]:
         "label": built.label_name,
         "labels": [] if built.labels is None else sorted({str(label) for label in built.labels})[:_SHOWN_NAMES],
         "index": built.index_name,
+        "conditions": list(built.condition_names),
         "range": list(built.value_range()),
         "range_as_trained": [float(built.scaled(low).min()), float(built.scaled(high).max())],
         "range_held_out_as_trained": _scaled_range(built, built.held_out),

@@ -79,9 +79,24 @@ def require_data(data: Any, who: str) -> Data:
     for part, name in ((data.train, "train"), (data.held_out, "held out")):
         if len(part) and part.is_floating_point():
             require_finite(part, f"{who}, {name}")
+    if data.conditions is not None:
+        _require_conditions(data.conditions, data, who)
     if data.stream is not None:
         _require_stream(data.stream, data, who)
     return data
+
+
+def _require_conditions(conditions: Any, data: Data, who: str) -> None:
+    width = sum(column.width for column in data.condition_columns)
+    _require_shape(conditions, (len(data.train) + len(data.held_out), width), f"{who}: conditions")
+    if not conditions.is_floating_point():
+        raise PluginError(f"{who}: conditions have type {conditions.dtype}; expected is floating point")
+    if not bool(conditions.isfinite().all()):
+        raise DataError(f"{who}: got conditions that are not finite; expected numbers")
+    if data.stream is not None:
+        raise PluginError(f"{who}: conditions are given beside a stream; expected is only one")
+    if data.augment is not None:
+        raise PluginError(f"{who}: augment is given beside conditions; expected is only one")
 
 
 def _require_stream(stream: Any, data: Data, who: str) -> None:
@@ -146,21 +161,27 @@ def require_module(model: Any, who: str) -> nn.Module:
     return model
 
 
-def require_model(model: Any, points: Tensor, who: str) -> int:
+def require_model(model: Any, points: Tensor, who: str, observed: int | None = None) -> int:
     """Check the shapes of what a model component built by encoding and decoding two points, and return H.
 
     What it does with them is checked by `behaviour.require_behaviour`.
 
     Args:
         model: what its `build` returned.
-        points: at least one point on the model's device, shape (n, D).
+        points: at least one point on the model's device, with the conditions behind it, shape (n, D + C).
         who: the model and its plugin, for messages.
+        observed: D; what the model leaves of the points by default.
 
     Raises:
         PluginError: it is no module with the methods of `contracts.Model`, or a Gaussian has another shape.
     """
     require_module(model, who)
     batch, dimension = len(points), points.shape[1] - families.conditions_of(model)
+    if observed is not None and dimension != observed:
+        raise PluginError(
+            f"{who}: its attribute condition_dimension is {families.conditions_of(model)}; expected is "
+            f"{points.shape[1] - observed}, which `build` is given as `conditions`"
+        )
     training = model.training
     model.eval()
     with torch.no_grad():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType, MappingProxyType
 from typing import Any, Final
@@ -16,7 +17,7 @@ import attrs
 from elboverse.components.discovery import BUILT_IN, Offer, Plugin, frames_of, listed, normalised, offers, where_moved
 from elboverse.components.hookspecs import HOOKS, PROJECT, Component
 from elboverse.components.local import FILES_VARIABLE, LocalPlugin, local_offers
-from elboverse.errors import ElboverseError, PluginError, UnknownNameError, nearest, out_of_memory
+from elboverse.errors import ConfigError, ElboverseError, PluginError, UnknownNameError, nearest, out_of_memory
 
 __all__ = ["Plugin", "Registered", "Registry", "Selection", "attributed", "discover", "normalised"]
 
@@ -80,7 +81,12 @@ class Registered:
 
     def build(self, options: Any, *arguments: Any) -> Any:
         """Make the component from its structured options and the arguments that its kind takes."""
-        return self._import(self.component.build)(options, *arguments)
+        return self.target()(options, *arguments)
+
+    def target(self) -> Callable[..., Any]:
+        """Return what makes the component, importing it if need be."""
+        found: Callable[..., Any] = self._import(self.component.build)
+        return found
 
     def _import(self, target: Any) -> Any:
         if not isinstance(target, str):
@@ -110,6 +116,29 @@ class Selection:
     def build(self, *arguments: Any) -> Any:
         """Make the component; the arguments are those of its kind (see `hookspecs.Component`)."""
         return self.registered.build(self.options, *arguments)
+
+    def build_given(self, conditions: int, *arguments: Any) -> Any:
+        """Make a model for points with so many conditions each, C; see `contracts.Conditional`.
+
+        Raises:
+            ConfigError: the data have conditions, and its `build` takes none.
+        """
+        target = self.registered.target()
+        if _takes_conditions(target):
+            return target(self.options, *arguments, conditions=conditions)
+        if conditions:
+            raise ConfigError(
+                f"dataset.conditions: got {conditions} of them; expected none, since model {self.name!r} takes no "
+                'conditions (model "vae" does)'
+            )
+        return target(self.options, *arguments)
+
+
+def _takes_conditions(target: Callable[..., Any]) -> bool:
+    try:
+        return "conditions" in inspect.signature(target).parameters
+    except (TypeError, ValueError):  # what is written in C may have no signature
+        return False
 
 
 @contextmanager

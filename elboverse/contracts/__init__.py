@@ -11,16 +11,18 @@ from __future__ import annotations
 from elboverse.contracts.analysis import Result, Table
 from elboverse.contracts.annealing import AnnealingSchedule
 from elboverse.contracts.constraint import Penalty, Projection
-from elboverse.contracts.data import Data, Fetchable, FromFiles, Regime, Scaling, Stream, is_image
+from elboverse.contracts.data import Condition, Data, Fetchable, FromFiles, Regime, Scaling, Stream, is_image
 from elboverse.contracts.likelihood import Likelihood, Support
 from elboverse.contracts.network import Network
 from elboverse.contracts.posterior import Encoder, Posterior
 from elboverse.contracts.prior import Prior, PriorModule
 from elboverse.contracts.regulariser import Regulariser
-from elboverse.theory.model import Constrainable, Model, SamplingFree, VarianceParameters
+from elboverse.theory.model import Conditional, Constrainable, Model, SamplingFree, VarianceParameters
 
 __all__ = [
     "AnnealingSchedule",
+    "Condition",
+    "Conditional",
     "Constrainable",
     "Data",
     "Encoder",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Generator, Tensor
 
-__all__ = ["Data", "Fetchable", "FromFiles", "Regime", "Scaling", "Stream", "is_image"]
+__all__ = ["Condition", "Data", "Fetchable", "FromFiles", "Regime", "Scaling", "Stream", "is_image"]
 
 
 @attrs.frozen(eq=False)
@@ -45,6 +45,29 @@ class Scaling:
     def log_volume(self) -> float:
         """Return Σ_d ln scale_d in nats: add it to a log-density of raw points to get that of scaled points."""
         return float(self.scale.double().log().sum())
+
+
+@attrs.frozen
+class Condition:
+    """What a column of conditions is: a number as it is, or one of several levels, each a column of 0 and 1.
+
+    Args:
+        name: of the column, such as ``"batch"``.
+        levels: of a categorical one, in order; none for a number.
+    """
+
+    name: str
+    levels: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """How many of the C numbers it takes."""
+        return len(self.levels) or 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each of them is, such as ``"batch=a"``."""
+        return tuple(f"{self.name}={level}" for level in self.levels) or (self.name,)
 
 
 @attrs.frozen(kw_only=True)
@@ -133,6 +156,11 @@ class Data:
         index_name: what the file calls the index.
         labels: of the points, which training never sees, in the same order; None for none.
         label_name: what the file calls the labels.
+        conditions: of each point, what a conditional model is given beside it and does not model, such as its batch:
+            shape (N + M, C), floating point and finite, in the same order; None for none. A model takes them where its
+            `build` has a parameter ``conditions``, which is given C; see `contracts.Conditional`.
+        condition_columns: what the C numbers are; their widths add up to C.
+        place: how messages call a point of the file by its position there, such as ``"line 17"``.
         notes: sentences about what was taken for what and what stands out, for people.
         stream: where the points come in an order and without end; training then goes along it, and `train` and
             `held_out` are samples of it to look at. None for points that epochs go through in a random order.
@@ -154,7 +182,15 @@ class Data:
     index_name: str = ""
     labels: NDArray[Any] | None = None
     label_name: str = ""
+    conditions: Tensor | None = None
+    condition_columns: tuple[Condition, ...] = ()
+    place: Callable[[int], str] | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def condition_names(self) -> tuple[str, ...]:
+        """What each of the C numbers is, such as ``"batch=a"``."""
+        return tuple(name for column in self.condition_columns for name in column.names)
 
     @property
     def dimension(self) -> int:

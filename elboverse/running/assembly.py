@@ -19,6 +19,7 @@ from elboverse.components.registry import Selection
 from elboverse.config import ExperimentConfig, TrainingConfig
 from elboverse.contracts import Constrainable, Data, Model, Penalty, Projection, SamplingFree, is_image
 from elboverse.contracts.optimiser import Optimiser
+from elboverse.data.conditions import with_conditions
 from elboverse.errors import ConfigError, ReplicasDifferError
 from elboverse.running import environment
 from elboverse.running.description import describe_components, describe_model, run_documents, selections
@@ -106,31 +107,31 @@ def build_experiment(
     dtype = {"float32": torch.float32, "float64": torch.float64}[training.dtype]
     seeds = tuple(range(config.seed, config.seed + training.replicas))
 
-    parts = _load(config.dataset, seeds)
-    data = parts[0]
+    loaded = _load(config.dataset, seeds)
+    data = loaded[0]
     if training.batch_size is None:
         count = len(data.train) if data.stream is None else DEFAULT_BATCH
         training = attrs.evolve(training, batch_size=min(DEFAULT_BATCH, count))
         config = attrs.evolve(config, training=training)  # what is recorded says how large the batches were
-    intake = Intake.of(data, device, dtype)
+    parts = _with_conditions(loaded)  # what batches hold: points, with their conditions behind them
+    intake = Intake.of(parts[0], device, dtype)
+    look = intake(parts[0].train[:2])
 
-    modules = [_build_model(config.model, data.shape, seed).to(device=device, dtype=dtype) for seed in seeds]
-    latent_dim = conformance.require_model(modules[0], intake(data.train[:2]), _who(config.model))
-    family = families.described(modules[0], intake(data.train[:2]))
-    require_fitting(parts, modules[0], config)
+    modules = [_build_model(config.model, data, seed).to(device=device, dtype=dtype) for seed in seeds]
+    latent_dim = conformance.require_model(modules[0], look, _who(config.model), data.dimension)
+    family = families.described(modules[0], look)
+    require_fitting(loaded, modules[0], config)
     if family.gaussian:
-        draws = require_behaviour(
-            modules[0], intake(data.train[:2]), latent_dim, _who(config.model), samples=training.samples
-        )
+        draws = require_behaviour(modules[0], look, latent_dim, _who(config.model), samples=training.samples)
     else:
         require_known_methods(modules[0], _who(config.model))
-        draws = require_family_behaviour(modules[0], intake(data.train[:2]), latent_dim, _who(config.model))
+        draws = require_family_behaviour(modules[0], look, latent_dim, _who(config.model))
     if sum(value.numel() for value in modules[0].parameters()) <= BUILT_TWICE:
-        again = _build_model(config.model, data.shape, seeds[0]).to(device=device, dtype=dtype)
+        again = _build_model(config.model, data, seeds[0]).to(device=device, dtype=dtype)
         require_equal_builds(modules[0], again, _who(config.model))
     models = cast(list[Model], modules)  # as has been checked just now
     statistics = None if family.gaussian else FamilyStatistics(family, latent_dim, data.dimension)
-    aim = objective_of(config, models[0], intake(data.train[:2]))
+    aim = objective_of(config, models[0], look)
     constraint: Projection | Penalty | None = None
     if config.constraint is not None:
         constraint = conformance.require_constraint(config.constraint.build(), modules[0], _who(config.constraint))
@@ -197,7 +198,7 @@ def build_experiment(
     if len(data.held_out):
         observers.append(Evaluator("held_out", source.held_out, seeds, sample_shape, latent_dim, intake, statistics))
         if is_image(data.shape):
-            painted = intake(data.held_out[:COUNT])
+            painted = intake(parts[0].held_out[:COUNT])
             observers.append(Painter(painted, data.shape, data.scaling, latent_dim, config.seed))
     names = models[0].variance_parameters()
     loop = Loop(
@@ -212,7 +213,7 @@ def build_experiment(
         device=device,
         layout=layout_of(family, aim),
     )
-    wide = Intake.of(data, device, torch.float64)
+    wide = Intake.of(parts[0], device, torch.float64)
     beta = float(plan.betas[-1]) if len(plan.betas) else 1.0
 
     objective = objectives(template, [part.train for part in parts], wide, seeds, training.samples, beta, constraint)
@@ -226,17 +227,24 @@ def build_experiment(
         documents={
             **run_documents(config, data, device, annealing_steps, replica_group),
             "model": describe_model(cast(Model, template), family),
-            "family": describe_family(template, family, parts),
+            "family": describe_family(template, family, loaded),
         },
         device=device,
     )
 
 
-def _build_model(selection: Selection, shape: tuple[int, ...], seed: int) -> nn.Module:
+def _with_conditions(loaded: Sequence[Data]) -> list[Data]:
+    """Return each replica's data with the conditions behind the points; those that are equal stay one."""
+    joined = {id(data): with_conditions(data) for data in loaded}
+    return [joined[id(data)] for data in loaded]
+
+
+def _build_model(selection: Selection, data: Data, seed: int) -> nn.Module:
     """Return a model whose initial weights depend on the seed alone; torch's own random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "weights"))
-        return conformance.require_module(selection.build(shape), _who(selection))
+        conditions = 0 if data.conditions is None else data.conditions.shape[1]
+        return conformance.require_module(selection.build_given(conditions, data.shape), _who(selection))
 
 
 def _warn_of_fixed_prior(constraint: Projection | Penalty, model: Model, config: ExperimentConfig) -> None:

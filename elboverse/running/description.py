@@ -44,6 +44,7 @@ def run_documents(
             "unit": data.unit,
             "fingerprint": data.fingerprint,
             "label": data.label_name,
+            "conditions": [{"name": one.name, "levels": list(one.levels)} for one in data.condition_columns],
             "index": data.index_name,
             "notes": list(data.notes),
             "scaling": {

@@ -28,7 +28,9 @@ __all__ = [
     "Family",
     "FamilyTerms",
     "Latents",
+    "conditions_of",
     "decode",
+    "decoded",
     "described",
     "encode",
     "family_terms",
@@ -148,6 +150,12 @@ def encode(model: Any, x: Tensor) -> Any:
     return model.encode(x[..., :-count], x[..., -count:]) if count else model.encode(x)
 
 
+def decoded(model: Any, z: Tensor, x: Tensor) -> Any:
+    """Return p(x|z), or p(x|z, c), as the model gives it, for latents z of shape (*K, B, H) and a batch (B, D + C)."""
+    count = conditions_of(model)
+    return model.decode(z, x[..., -count:].expand(*z.shape[:-1], count)) if count else model.decode(z)
+
+
 def decode(model: Any, z: Tensor, x: Tensor) -> Any:
     """Return p(x|z), or p(x|z, c), given what of the points is not modelled, such as their total count.
 
@@ -156,8 +164,7 @@ def decode(model: Any, z: Tensor, x: Tensor) -> Any:
         z: shape (*K, B, H).
         x: what the batch holds, shape (B, D + C).
     """
-    count = conditions_of(model)
-    found = model.decode(z, x[..., -count:].expand(*z.shape[:-1], count)) if count else model.decode(z)
+    found = decoded(model, z, x)
     if type(found) is DiagonalGaussian:
         found = GaussianDecoder(*found)
     given = getattr(found, "given", None)

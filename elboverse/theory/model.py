@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from elboverse.theory.gaussian import DiagonalGaussian
 
-__all__ = ["Constrainable", "Model", "SamplingFree", "VarianceParameters"]
+__all__ = ["Conditional", "Constrainable", "Model", "SamplingFree", "VarianceParameters"]
 
 
 @runtime_checkable
@@ -113,6 +113,27 @@ class SamplingFree(Protocol):
 
     def decoder_log_variance(self) -> Tensor:
         """Return ln σ², shape () or (D,)."""
+        ...
+
+
+@runtime_checkable
+class Conditional(Protocol):
+    """A model of p(x|z, c): it is given conditions c of each point beside it, which it does not model.
+
+    Its `build` has a parameter ``conditions``, which is given C by name, 0 where the data have none. With C > 0 its
+    `encode` and `decode` take the conditions as their second argument. A batch holds points with their conditions
+    behind them, (B, D + C). The prior does not depend on them.
+    """
+
+    condition_dimension: int
+    """C; with 0, `encode` and `decode` are called as those of any other model."""
+
+    def encode(self, x: Tensor, c: Tensor) -> Any:
+        """Return q(z|x, c) for points x of shape (*B, D) and conditions c of shape (*B, C)."""
+        ...
+
+    def decode(self, z: Tensor, c: Tensor) -> Any:
+        """Return p(x|z, c) for latents z of shape (*B, H) and conditions c of shape (*B, C)."""
         ...
 
 

@@ -8,10 +8,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from elboverse.contracts import Data, Model, is_image
+from elboverse.contracts import Data, Model, Scaling, is_image
 from elboverse.contracts.records import Frame
 from elboverse.errors import ConfigError
 from elboverse.seeding import generator
+from elboverse.theory import families
 from elboverse.theory.distributions.latent import second_moments
 from elboverse.training.evaluation import replica_blocks
 from elboverse.training.intake import Intake
@@ -49,7 +50,7 @@ class Camera:
 
     Args:
         count: how many frames are to be taken.
-        parts: each replica's data.
+        parts: each replica's data, with the conditions behind the points.
         seeds: one per replica; they address the latents of the samples.
         latent_dim: H.
         intake: the way of the points to the model.
@@ -65,8 +66,12 @@ class Camera:
         stored = [(part.held_out if len(part.held_out) else part.train)[:MOST_POINTS] for part in parts]
         self._points = stored[0] if shared else torch.stack(stored)
         self._intake = intake
-        self._scalings = [part.scaling for part in parts]
-        replicas, (points, dimension) = len(parts), stored[0].shape
+        replicas, points, dimension = len(parts), len(stored[0]), parts[0].dimension
+        self._dimension = dimension
+        self._scalings = [
+            Scaling(part.scaling.kind, part.scaling.offset[:dimension], part.scaling.scale[:dimension])
+            for part in parts
+        ]
         self._shown = min(points, MOST_IMAGES) if is_image(parts[0].shape) else points
         self._latent_dim = latent_dim
         each = 2 * points * latent_dim + 2 * self._shown * dimension
@@ -81,14 +86,14 @@ class Camera:
         shape = (self._shown, latent_dim)
         noise = [torch.randn(shape, generator=generator(seed, "frames"), dtype=intake.dtype) for seed in seeds]
         self._noise = torch.stack(noise).to(intake.device)
-        shown = intake(self._points[..., : self._shown, :])
+        shown = intake(self._points[..., : self._shown, :])[..., :dimension]
         self._data = self._in_data_units(shown.expand(replicas, -1, -1))
 
     def evaluate(self, step: Step, done: int, epoch: int) -> Frame:  # noqa: ARG002 - as of an observer
         """Return the frame after `done` updates."""
         flat = torch.cat([self._look(step, replicas).cpu() for replicas in self._blocks])
-        replicas, points, dimension = len(self._scalings), *self._points.shape[-2:]
-        encoded, shown = points * self._latent_dim, self._shown * dimension
+        replicas, points = len(self._scalings), self._points.shape[-2]
+        encoded, shown = points * self._latent_dim, self._shown * self._dimension
         mean, variance, reconstruction, sample = flat.split((encoded, encoded, shown, shown), dim=1)
         return Frame(
             done,
@@ -113,10 +118,11 @@ class Camera:
 
 def _look(model: Model, x: Tensor, noise: Tensor) -> Tensor:
     """Return one after the other ν and τ² of all points, μ(ν) of as many as there is noise, and μ(z), z ~ p(z)."""
-    encoder = model.encode(x)
+    encoder = families.encode(model, x)
     _, variance = second_moments(encoder)
-    reconstruction = model.decode(encoder.mean[: len(noise)]).mean
-    sample = model.decode(model.prior().sample(noise)).mean
+    shown = x[: len(noise)]
+    reconstruction = families.decoded(model, encoder.mean[: len(noise)], shown).mean
+    sample = families.decoded(model, model.prior().sample(noise), shown).mean
     return torch.cat([part.reshape(-1) for part in (encoder.mean, variance, reconstruction, sample)])
 
 

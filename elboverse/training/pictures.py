@@ -10,6 +10,7 @@ from torch import Tensor
 from elboverse.contracts import Model, Scaling
 from elboverse.contracts.records import Pictures
 from elboverse.seeding import generator
+from elboverse.theory import families
 from elboverse.training.step import Step
 
 __all__ = ["COUNT", "Painter"]
@@ -22,7 +23,7 @@ class Painter:
     """At each evaluation, draws the first replica's reconstructions of some held-out images and samples from its prior.
 
     Args:
-        points: scaled points of the first replica, shape (M, D).
+        points: scaled points of the first replica, with their conditions if they have some, shape (M, D + C).
         shape: shape of one image; see `contracts.is_image`.
         scaling: maps scaled points back to data units.
         latent_dim: H.
@@ -54,4 +55,7 @@ class Painter:
 def _paint(model: Model, x: Tensor, noise: Tensor) -> Tensor:
     """Return data, reconstructions from the encoder's mean, and samples from the prior, shape (3, n, D)."""
     latents = model.prior().sample(noise)[: len(x)]
-    return torch.stack((x, model.decode(model.encode(x).mean).mean, model.decode(latents).mean))
+    mean = families.encode(model, x).mean
+    value = families.observed(model, x)
+    reconstructions, samples = (families.decoded(model, z, x).mean for z in (mean, latents))
+    return torch.stack((value, reconstructions, samples))

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from elboverse.config.structuring import in_range
-from elboverse.contracts import Data, is_image
+from elboverse.contracts import Condition, Data, is_image
 from elboverse.data import fingerprint, fit_scaling, require_finite, split_order
+from elboverse.data.conditions import split_conditions
 from elboverse.data.outliers import outlier_notes
 from elboverse.data.reading import RawPoints, ReadingOptions, read
 from elboverse.errors import DataError
@@ -49,6 +50,8 @@ class ArrayOptions:
             with a ``!`` before it. By default all but index, labels and texts.
         label: the column of the labels, by name or number, which is no dimension; an empty string for none; by default
             guessed from its name, and said.
+        conditions: columns that a conditional model is given beside each point, by name or number; they are no
+            dimensions. Texts become one column of 0 and 1 per level, numbers stay as they are.
         header: whether the first line of a text file holds names; ``"auto"`` judges it, and says so.
         separator: what separates the cells of a text file, a character, ``"tab"`` or ``"space"``; judged by default.
         decimal: the decimal mark of a text file, ``"."`` or ``","``; judged by default.
@@ -67,6 +70,7 @@ class ArrayOptions:
     key: str | None = None
     columns: tuple[str | int, ...] | None = None
     label: str | int | None = None
+    conditions: tuple[str | int, ...] = ()
     header: Literal["auto"] | bool = "auto"
     separator: str | None = attrs.field(default=None, validator=_separators)
     decimal: Literal[".", ","] | None = None
@@ -137,12 +141,20 @@ def data_of_points(raw: RawPoints, options: Any, seed: int, what: str) -> Data:
         held_out = scaling.apply(held_out)  # one after the other, so that at most three copies are in memory at a time
         if not bool(train.isfinite().all()) or not bool(held_out.isfinite().all()):
             raise DataError(f"{what}: scaled values are too large for {train.dtype}; divide them by a common unit")
+    conditions: torch.Tensor | None = None
+    condition_columns: tuple[Condition, ...] = ()
+    if raw.conditions:
+        found, condition_columns = split_conditions(raw.conditions, what)
+        conditions = found[torch.from_numpy(order)]
     return Data(
         train=train,
         held_out=held_out,
         shape=shape,
         scaling=scaling,
-        fingerprint=fingerprint(train, held_out),
+        fingerprint=fingerprint(train, held_out, *(() if conditions is None else (conditions,))),
+        conditions=conditions,
+        condition_columns=condition_columns,
+        place=raw.place,
         names=raw.names,
         order=order,
         index=raw.index[order],

@@ -61,13 +61,19 @@ class VAE(nn.Module):
     stationary point wherever the likelihood's and the prior's `theorem` say so.
     """
 
-    def __init__(self, options: VAEOptions, data_shape: tuple[int, ...]) -> None:
+    def __init__(self, options: VAEOptions, data_shape: tuple[int, ...], conditions: int = 0) -> None:
         super().__init__()
         self.latent_dim = options.latent_dim
-        network = options.network.build(data_shape, options.latent_dim)
+        self.condition_dimension = conditions
+        self._conditions_first = conditions > 0 and len(data_shape) == 1
+        network = options.network.build(data_shape, options.latent_dim + conditions)
         self.posterior = options.posterior.build(options.latent_dim)
-        self.encoder = network.encoder
-        self.encoder_head = nn.Linear(network.encoder_features, self.posterior.width)
+        encoding = network
+        if self._conditions_first:
+            encoding = options.network.build((data_shape[0] + conditions,), options.latent_dim)
+        self.encoder = encoding.encoder
+        behind = 0 if self._conditions_first else conditions
+        self.encoder_head = nn.Linear(encoding.encoder_features + behind, self.posterior.width)
         bias = self.posterior.initial_bias(options.initial_encoder_log_var)
         with torch.no_grad():
             self.encoder_head.bias.copy_(torch.where(bias == 0, self.encoder_head.bias, bias))
@@ -81,13 +87,18 @@ class VAE(nn.Module):
         if not getattr(self.likelihood, "location", False):
             _require_identity(network.output_activation, options.likelihood.name)
 
-    def encode(self, x: Tensor) -> Any:
-        """Return q(z|x) for points of shape (*B, D)."""
-        return self.posterior(self.encoder_head(self.encoder(x.log1p() if self._takes_logarithms else x)))
+    def encode(self, x: Tensor, c: Tensor | None = None) -> Any:
+        """Return q(z|x), or q(z|x, c), for points of shape (*B, D) and conditions of shape (*B, C)."""
+        seen = x.log1p() if self._takes_logarithms else x
+        if c is None:
+            return self.posterior(self.encoder_head(self.encoder(seen)))
+        if self._conditions_first:
+            return self.posterior(self.encoder_head(self.encoder(torch.cat((seen, c), dim=-1))))
+        return self.posterior(self.encoder_head(torch.cat((self.encoder(seen), c), dim=-1)))
 
-    def decode(self, z: Tensor) -> Any:
-        """Return p(x|z) for latents of shape (*B, H)."""
-        features = self.decoder(z)
+    def decode(self, z: Tensor, c: Tensor | None = None) -> Any:
+        """Return p(x|z), or p(x|z, c), for latents of shape (*B, H) and conditions of shape (*B, C)."""
+        features = self.decoder(z if c is None else torch.cat((z, c), dim=-1))
         first, *others = (layer(features) for layer in self.outputs)
         return self.likelihood((self._activation(first), *others))
 
@@ -114,6 +125,8 @@ class VAE(nn.Module):
 
     def constrained_weight(self) -> str:
         """Return the name of the decoder's first linear weight W, shape (F, H)."""
+        if self.condition_dimension:
+            raise TypeError("the first layer of its decoder takes conditions beside the latents")
         for prefix, part in (("decoder", self.decoder), ("outputs.0", self.outputs[0])):
             for name, module in part.named_modules():
                 if isinstance(module, nn.Linear):
@@ -121,9 +134,21 @@ class VAE(nn.Module):
         raise TypeError("this network's decoder has no linear layer that a constraint could act on")
 
 
-def build(options: VAEOptions, data_shape: tuple[int, ...]) -> VAE:
-    """Return the model for points of that shape."""
-    return VAE(options, data_shape)
+def build(options: VAEOptions, data_shape: tuple[int, ...], conditions: int = 0) -> VAE:
+    """Return the model for points of that shape, with so many conditions each.
+
+    Points in a row have their conditions beside them in the encoder; those of images join its features. In the
+    decoder they stand beside the latents.
+
+    Raises:
+        ConfigError: a prior that is made of the encoder is to be conditional.
+    """
+    if conditions and options.prior.name == "vamp":
+        raise ConfigError(
+            'model.prior: got "vamp" beside dataset.conditions; expected another prior, since its components are those '
+            "of an encoder without conditions"
+        )
+    return VAE(options, data_shape, conditions)
 
 
 def _require_identity(activation: Any, likelihood: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from elboverse.data.reading.columns import points_of_table
+from elboverse.data.reading.conditions import with_conditions_of_columns
 from elboverse.data.reading.findings import Finding, RawPoints, ReadingOptions, Table
 from elboverse.data.reading.kinds import reader_of
 from elboverse.data.reading.limits import MAXIMUM_BYTES
@@ -33,4 +34,6 @@ def read(path: Path, options: ReadingOptions | None = None) -> RawPoints:
         found = reader_of(path)(path, options)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return points_of_table(found, path, options) if isinstance(found, Table) else found
+    if isinstance(found, Table):
+        return points_of_table(found, path, options)
+    return with_conditions_of_columns(found, path, options) if options.conditions else found

@@ -76,6 +76,10 @@ def points_of_table(table: Table, path: Path, options: ReadingOptions) -> RawPoi
         findings.append(Finding("columns", f"{len(empty)} columns without names and values are left out"))
     label = _find(options.label, table.names, names, path, "dataset.label") if options.label not in (None, "") else None
     index, index_name = table.index, table.index_name
+    given = list(
+        dict.fromkeys(_find(one, table.names, names, path, "dataset.conditions") for one in options.conditions)
+    )
+    left = [at for at in left if at not in given]
     if options.columns is not None:
         chosen = _chosen(options.columns, table, names, left, path)
         if index is None and named and 0 in left and 0 not in chosen and label != 0 and _UNNAMED.match(table.names[0]):
@@ -90,6 +94,7 @@ def points_of_table(table: Table, path: Path, options: ReadingOptions) -> RawPoi
         label = _label(table, names, left, is_text, findings, options)
     if label in left and options.columns is None:
         left.remove(label)
+    left = [at for at in left if at not in given]
     if options.columns is None:
         others = [at for at in left if is_text(at)]
         if others and len(others) < len(left):
@@ -109,6 +114,10 @@ def points_of_table(table: Table, path: Path, options: ReadingOptions) -> RawPoi
     kept = _kept(values, [numerals(at) for at in left], table, [names[at] for at in left], path, options)
     _warn_of_sentinels(values[kept], [names[at] or f"column {at + 1}" for at in left], findings)
     rows = np.flatnonzero(kept)
+    conditions = {
+        names[at] or f"column {at + 1}": _condition(table, at, numerals(at), is_text(at), kept, names, path)
+        for at in given
+    }
     shown = [f"{names[at]} [{table.units[at]}]" if table.units and table.units[at] else names[at] for at in left]
     labels = None if label is None else _labels(table.columns[label])[kept]
     return RawPoints(
@@ -118,6 +127,7 @@ def points_of_table(table: Table, path: Path, options: ReadingOptions) -> RawPoi
         index_name=index_name if not _UNNAMED.match(index_name) else "",
         labels=labels,
         label_name="" if label is None else names[label] or f"column {label + 1}",
+        conditions=conditions,
         findings=tuple(findings),
         place=lambda row: table.place(int(rows[row])),
         is_curve=_is_curve(table.names, left),
@@ -290,6 +300,26 @@ def _warn_of_sentinels(values: NDArray[np.float64], names: Sequence[str], findin
                 times = f"{count:,} times" if count > 1 else "once"
                 text = f"{mark:g} occurs {times} in {name}, far from its other values; does it mark a missing value?"
                 findings.append(Finding("missing", text, "dataset.missing_values", True))
+
+
+def _condition(
+    table: Table,
+    at: int,
+    found: Numerals | None,
+    textual: bool,
+    kept: NDArray[np.bool_],
+    names: Sequence[str],
+    path: Path,
+) -> NDArray[Any]:
+    """Return a column of conditions: numbers, or texts where most of its cells are."""
+    values = _labels(table.columns[at]) if textual else _values(table.columns[at], found)
+    empty = np.array([not str(value) or value in {"None", "nan"} for value in values]) if textual else np.isnan(values)
+    if (empty & kept).any():
+        row = int(np.flatnonzero(empty & kept)[0])
+        raise DataError(
+            f"{path}: {table.place(row)}, column {at + 1} ({names[at]}): got nothing; expected a condition in each row"
+        )
+    return values[kept]
 
 
 def _labels(column: NDArray[Any]) -> NDArray[Any]:

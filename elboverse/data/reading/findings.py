@@ -43,6 +43,7 @@ class ReadingOptions:
         columns: the columns that are dimensions, by name or by number from 0; names that begin with ``!`` are left out
             of all others. None for the reader's judgement.
         label: the column of the labels, by name or number; an empty string for none; None for the reader's judgement.
+        conditions: columns that are conditions and no dimensions, by name or number.
         header: whether the first line of a text file holds names.
         separator: what separates the cells of a text file; None for the reader's judgement.
         decimal: the decimal mark of a text file; None for the reader's judgement.
@@ -54,6 +55,7 @@ class ReadingOptions:
     key: str | None = None
     columns: tuple[str | int, ...] | None = None
     label: str | int | None = None
+    conditions: tuple[str | int, ...] = ()
     header: Literal["auto"] | bool = "auto"
     separator: str | None = None
     decimal: str | None = None
@@ -109,6 +111,7 @@ class RawPoints:
         index_name: what the file calls the index; empty if it does not.
         labels: of the points, shape (N,); None where there are none.
         label_name: what the file calls them.
+        conditions: what the model is to be given beside each point, name → values, shape (N,).
         findings: what was taken for what, in order.
         place: how messages call a row of `values`, such as ``"line 17"``.
         is_curve: whether the names of the dimensions are ascending numbers, as in spectra.
@@ -120,6 +123,7 @@ class RawPoints:
     index_name: str = ""
     labels: NDArray[Any] | None = None
     label_name: str = ""
+    conditions: dict[str, NDArray[Any]] = attrs.Factory(dict)
     findings: tuple[Finding, ...] = ()
     place: Callable[[int], str] = row_number
     is_curve: bool = False
