@@ -41,6 +41,9 @@ RESTARTED_LOG_VAR: Final = -3.0
 CURVATURE_POINTS: Final = 2048
 """How many points the Hessian is taken over."""
 
+ROWS_AT_ONCE: Final = 4
+"""Of the Hessian; all at once took three times as long, most of it for memory."""
+
 
 @attrs.frozen(eq=False)
 class Averages:
@@ -185,7 +188,7 @@ class FullBatch:
             return cast(Tensor, functional_call(bound, state, (x, noise)))
 
         flat = torch.cat([parameter.detach().flatten() for parameter in self._named.values()])
-        hessian = torch.autograd.functional.hessian(objective, flat, vectorize=True)
+        hessian = _hessian(objective, flat)
         eigenvalues, axes = torch.linalg.eigh(0.5 * (hessian + hessian.T))
         sizes_of = eigenvalues.abs()
         return cast(Tensor, axes * sizes_of.clamp_min(1e-9 * float(sizes_of.max())).rsqrt())
@@ -413,6 +416,16 @@ class _Objective(nn.Module):
         """Return it over some points."""
         terms = terms_of(moments(cast(Model, self.model), x, noise, average_points=True))
         return -(terms.log_likelihood - self.beta * terms.kl.sum())
+
+
+def _hessian(objective: Callable[[Tensor], Tensor], flat: Tensor) -> Tensor:
+    """Return the Hessian, shape (P, P), a few rows at a time: all at once would need P times a step's memory."""
+    flat = flat.requires_grad_()
+    (gradient,) = torch.autograd.grad(objective(flat), flat, create_graph=True)
+    rows = torch.eye(len(flat), dtype=flat.dtype, device=flat.device).split(ROWS_AT_ONCE)
+    return torch.cat(
+        [torch.autograd.grad(gradient, flat, part, retain_graph=True, is_grads_batched=True)[0] for part in rows]
+    )
 
 
 def _averaged(parts: Sequence[tuple[int, Terms]], count: int) -> Averages:
