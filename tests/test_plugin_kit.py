@@ -10,9 +10,13 @@ import pytest
 
 from elboverse.cli import main
 from elboverse.cli.scaffold import SPELLINGS, write_plugin
+from elboverse.components.hookspecs import HOOKS
 from elboverse.errors import ConfigError
 
-KINDS = ("model", "dataset", "network", "analysis", "schedule", "constraint")
+KINDS = tuple(kind for kind in HOOKS if kind != "launcher")  # whose check starts processes: it has a test of its own
+
+TRIP = "regulariser"
+"""The kind whose whole round trip is made here; that of every kind is made by the nox session `kit`."""
 
 
 @pytest.fixture
@@ -34,14 +38,14 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.F
 
 
 @pytest.mark.parametrize("installed", KINDS, indirect=True)
-def test_what_is_written_passes_all_checks_and_its_own_tests(
+def test_what_is_written_passes_the_checks_and_its_own_tests(
     installed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = installed.name.removeprefix("elboverse-")
-    main(["plugins", "check", short])
+    main(["plugins", "check", "--no-round-trip", short])
     told = capsys.readouterr().out
     assert "FAILED" not in told
-    assert told.count("ok") >= 4
+    assert told.count("ok") == (1 if short == "new-analysis" else 2)
     (test,) = (installed / "tests").glob("test_*.py")
     namespace: dict[str, object] = {}
     exec(compile(test.read_text(encoding="utf-8"), str(test), "exec"), namespace)
@@ -50,9 +54,16 @@ def test_what_is_written_passes_all_checks_and_its_own_tests(
     check(tmp_path) if "analysis" in short else check()
 
 
-def test_every_spelling_of_a_kind_is_one_that_exists() -> None:
-    from elboverse.components.hookspecs import HOOKS
+@pytest.mark.parametrize("installed", [TRIP], indirect=True)
+def test_a_plugin_is_checked_in_a_whole_round_trip(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = installed.name.removeprefix("elboverse-")
+    main(["plugins", "check", short])
+    told = [line.removeprefix(f"ok      {TRIP} {short}: ") for line in capsys.readouterr().out.splitlines()]
+    steps = ["contract", "train", "resume", "resume bitwise", "replicas", "analyse", "report"]
+    assert told == [f"ok      plugin {short} ({installed.name} 0.1.0): loads", *steps]
 
+
+def test_every_spelling_of_a_kind_is_one_that_exists() -> None:
     assert set(SPELLINGS.values()) <= set(HOOKS)
 
 

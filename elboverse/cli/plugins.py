@@ -51,23 +51,39 @@ def new(name: str, kind: str, out: Path) -> None:
     for path in write_plugin(name, kind, out):
         click.echo(path)
     short = name.removeprefix("elboverse-")
-    click.echo(f"\nNext:\n  pip install -e '{out / name}[dev]'\n  elboverse plugins check {short}", err=True)
+    steps = (f"pip install -e '{out / name}[dev]'", f"elboverse plugins check {short}", f"cd '{out / name}' && pytest")
+    click.echo("\n  ".join(("\nNext:", *steps)), err=True)
 
 
 @plugins.command()
 @click.argument("name")
-def check(name: str) -> None:
-    """Check the plugin NAME: the contract of each component, then training, resuming, replicas and analysing."""
+@click.option("--no-round-trip", is_flag=True, help="Check the contracts alone: train nothing.")
+def check(name: str, *, no_round_trip: bool) -> None:
+    """Check the plugin NAME: each component's contract, then training, resuming, replicas, an analysis and a report."""
     from elboverse.testing import check_plugin  # torch, which no other plugin command needs
 
     faults = 0
-    for checked in check_plugin(discover(), name):
+    for checked in check_plugin(discover(), name, round_trip=not no_round_trip, report=_report):
         faults += bool(checked.fault)
         click.echo(f"{'FAILED' if checked.fault else 'ok':6}  {checked.what}")
         if checked.fault:
             click.echo(f"        {checked.fault}")
     if faults:
         raise PluginError(f"{faults} of the checks of {name} failed")
+
+
+def _report(path: Path, analysis: str) -> None:
+    """Write a report of one analysis, and raise what it says was left out."""
+    from elboverse.cli.report import page  # the reader of run files, which no other plugin command needs
+    from elboverse.runfile import Run
+
+    registry = discover()
+    chosen = registry.find("analysis", analysis)
+    alone = {**registry.components, "analysis": {chosen.name: chosen}}
+    with Run.open(path) as run:
+        text = page(run, attrs.evolve(registry, components=alone))
+    if "<h2>Left out</h2>" in text:
+        raise PluginError(f"{chosen}: the report leaves it out; see `elboverse report`")
 
 
 @plugins.command()

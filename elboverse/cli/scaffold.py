@@ -8,15 +8,21 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from elboverse._version import __version__
 from elboverse.components.hookspecs import CONTRACT, HOOKS
 from elboverse.errors import ConfigError
 
 __all__ = ["SPELLINGS", "WRITTEN", "write_plugin"]
 
-WRITTEN: Final = ("model", "network", "dataset", "constraint", "annealing", "analysis")
-"""The kinds that a package can be written for."""
+WRITTEN: Final = tuple(HOOKS)
+"""The kinds that a package can be written for: all that there are."""
 
-SPELLINGS: Final[Mapping[str, str]] = {"schedule": "annealing"}
+SPELLINGS: Final[Mapping[str, str]] = {
+    "schedule": "annealing",
+    "optimizer": "optimiser",
+    "regularizer": "regulariser",
+    "weight-constraint": "constraint",
+}
 """What people call a kind otherwise."""
 
 
@@ -42,10 +48,11 @@ def write_plugin(name: str, kind: str, folder: Path) -> list[Path]:
         "@name@": name,
         "@module@": name.replace("-", "_"),
         "@short@": short,
-        "@Short@": "".join(part.capitalize() for part in short.split("-")),
+        "@identifier@": short.replace("-", "_"),
         "@kind@": kind,
         "@hook@": HOOKS[kind],
         "@contract@": str(CONTRACT),
+        "@version@": __version__,
     }
     templates = resources.files("elboverse.cli") / "templates"
     component = (templates / f"{kind}.py.txt").read_text(encoding="utf-8")

@@ -53,6 +53,7 @@ class Kind:
         arguments: what `build` is called with, in order.
         returns: what `build` returns, as messages and the documentation say it.
         plural: what several of them are called.
+        members: what that must have, where no later check looks for it.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Kind:
     arguments: tuple[str, ...]
     returns: str
     plural: str
+    members: tuple[str, ...] = ()
 
     @property
     def call(self) -> str:
@@ -69,11 +71,46 @@ class Kind:
 
 KINDS: Final = (
     Kind("model", "elboverse_models", ("options", "data_shape"), "a `contracts.Model`", "VAE types"),
-    Kind("network", "elboverse_networks", ("options", "data_shape", "latent_dim"), "a `contracts.Network`", "networks"),
-    Kind("likelihood", "elboverse_likelihoods", ("options", "data_shape"), "a `contracts.Likelihood`", "likelihoods"),
-    Kind("prior", "elboverse_priors", ("options", "latent_dim", "data_shape"), "a `contracts.PriorModule`", "priors"),
-    Kind("posterior", "elboverse_posteriors", ("options", "latent_dim"), "a `contracts.Posterior`", "posteriors"),
-    Kind("regulariser", "elboverse_regularisers", ("options",), "a `contracts.Regulariser`", "regularisers"),
+    Kind(
+        "network",
+        "elboverse_networks",
+        ("options", "data_shape", "latent_dim"),
+        "a `contracts.Network`",
+        "networks",
+        ("encoder", "encoder_features", "decoder", "decoder_features", "build_output", "output_activation"),
+    ),
+    Kind(
+        "likelihood",
+        "elboverse_likelihoods",
+        ("options", "data_shape"),
+        "a `contracts.Likelihood`",
+        "likelihoods",
+        ("outputs", "support", "theorem", "__call__", "named_parameters"),
+    ),
+    Kind(
+        "prior",
+        "elboverse_priors",
+        ("options", "latent_dim", "data_shape"),
+        "a `contracts.PriorModule`",
+        "priors",
+        ("theorem", "__call__", "named_parameters"),
+    ),
+    Kind(
+        "posterior",
+        "elboverse_posteriors",
+        ("options", "latent_dim"),
+        "a `contracts.Posterior`",
+        "posteriors",
+        ("width", "initial_bias", "__call__", "named_parameters"),
+    ),
+    Kind(
+        "regulariser",
+        "elboverse_regularisers",
+        ("options",),
+        "a `contracts.Regulariser`",
+        "regularisers",
+        ("extra",),
+    ),
     Kind("dataset", "elboverse_datasets", ("options", "seed"), "a `contracts.Data`", "datasets"),
     Kind(
         "constraint",
@@ -91,7 +128,14 @@ KINDS: Final = (
     ),
     Kind("optimiser", "elboverse_optimisers", ("options",), "a `contracts.optimiser.Optimiser`", "optimisers"),
     Kind("analysis", "elboverse_analyses", ("options", "run"), "a `contracts.Result`", "analyses"),
-    Kind("launcher", "elboverse_launchers", ("options",), "a `launching.Launcher`", "launchers of studies"),
+    Kind(
+        "launcher",
+        "elboverse_launchers",
+        ("options",),
+        "a `launching.Launcher`",
+        "launchers of studies",
+        ("check", "launch", "stop"),
+    ),
 )
 """Every kind of component. A new kind is a line here, a line in `builtin` and a line in docs/plugins.md."""
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 
 from elboverse.components.discovery import BUILT_IN, Offer, Plugin, frames_of, listed, normalised, offers, where_moved
-from elboverse.components.hookspecs import HOOKS, PROJECT, Component
+from elboverse.components.hookspecs import HOOKS, KINDS, PROJECT, Component
 from elboverse.components.local import FILES_VARIABLE, LocalPlugin, local_offers
 from elboverse.errors import ConfigError, ElboverseError, PluginError, UnknownNameError, nearest, out_of_memory
 
@@ -23,6 +23,8 @@ __all__ = ["Plugin", "Registered", "Registry", "Selection", "attributed", "disco
 
 FILE_VERSION: Final = "sha256:"
 """How the version of a plugin that is a file begins: its digest follows."""
+
+KIND_OF: Final = {kind.name: kind for kind in KINDS}
 
 FOUND_IN = {
     ("dataset", "mnist"): "elboverse-images",
@@ -80,8 +82,21 @@ class Registered:
         return found
 
     def build(self, options: Any, *arguments: Any) -> Any:
-        """Make the component from its structured options and the arguments that its kind takes."""
-        return self.target()(options, *arguments)
+        """Make the component from its structured options and the arguments that its kind takes.
+
+        Raises:
+            PluginError: it cannot be imported, or what it returns lacks what its kind must have.
+        """
+        found = self.target()(options, *arguments)
+        kind = KIND_OF[self.kind]
+        lacking = [member for member in kind.members if not hasattr(found, member)]
+        if lacking:
+            modules = {"__call__": "forward", "named_parameters": "parameters, so it is no torch.nn.Module"}
+            raise PluginError(
+                f"{self}: build must return {kind.returns}; got {_described(found)}, which has no "
+                f"{' and no '.join(modules.get(member, member) for member in lacking)}"
+            )
+        return found
 
     def target(self) -> Callable[..., Any]:
         """Return what makes the component, importing it if need be."""
@@ -99,6 +114,10 @@ class Registered:
                 f"{self.kind} {self.name!r} of plugin {self.plugin}: cannot import {target!r}: "
                 f"{type(error).__name__}: {error}{where_moved(error)}\n{frames_of(error)}".rstrip()
             ) from error
+
+
+def _described(value: Any) -> str:
+    return f"the class {value.__name__} itself" if isinstance(value, type) else f"a {type(value).__name__}"
 
 
 @attrs.frozen

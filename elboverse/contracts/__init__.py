@@ -12,6 +12,7 @@ from elboverse.contracts.analysis import Result, Table
 from elboverse.contracts.annealing import AnnealingSchedule
 from elboverse.contracts.constraint import Penalty, Projection
 from elboverse.contracts.data import Condition, Data, Fetchable, FromFiles, Regime, Scaling, Stream, is_image
+from elboverse.contracts.launcher import Job, Launcher, Outcome, Perform, Progress
 from elboverse.contracts.likelihood import Likelihood, Support
 from elboverse.contracts.network import Network
 from elboverse.contracts.posterior import Encoder, Posterior
@@ -28,13 +29,18 @@ __all__ = [
     "Encoder",
     "Fetchable",
     "FromFiles",
+    "Job",
+    "Launcher",
     "Likelihood",
     "Model",
     "Network",
+    "Outcome",
     "Penalty",
+    "Perform",
     "Posterior",
     "Prior",
     "PriorModule",
+    "Progress",
     "Projection",
     "Regime",
     "Regulariser",
