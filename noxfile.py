@@ -20,8 +20,9 @@ PLUGINS = sorted(
     for folder in Path("plugins").iterdir()
     if (folder / "pyproject.toml").is_file() and folder.name not in LAUNCHERS
 )
-TEST_TOOLS = ("polars", "hatchling", "hypothesis", "pytest", "pytest-xdist")
+TEST_TOOLS = ("polars", "hatchling", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist")
 SOAK = [str(path) for path in sorted(Path("tests/soak").glob("*.py")) if path.stem != "conftest"]
+A_HANGING_TEST_FAILS = ("--timeout", "300")  # seconds; with the stacks of all threads
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # the tests run side by side, one process per core
 
 
@@ -32,25 +33,16 @@ def install(session: nox.Session, *packages: str) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests of the core and of the plugins, against the installed wheels."""
-    install(
-        session,
-        ".[tables,excel,filters,sklearn,xarray]",
-        *PLUGINS,
-        "polars",
-        "hatchling",
-        "hypothesis",
-        "pytest",
-        "pytest-xdist",
-    )
+    install(session, ".[tables,excel,filters,sklearn,xarray]", *PLUGINS, *TEST_TOOLS)
     places = [place for plugin in PLUGINS if (place := f"{plugin}/tests") and Path(place).is_dir()]
-    session.run("pytest", "-n", "2", *(session.posargs or ["tests", *places]), env=ONE_THREAD)
+    session.run("pytest", "-n", "2", *A_HANGING_TEST_FAILS, *(session.posargs or ["tests", *places]), env=ONE_THREAD)
 
 
 @nox.session
 def soak(session: nox.Session) -> None:
     """The long runs of the reliability tests: a hundred kills, thousands of damaged files."""
-    install(session, ".", *PLUGINS, "hatchling", "hypothesis", "pytest", "pytest-xdist")
-    session.run("pytest", *(session.posargs or SOAK), env=ONE_THREAD)
+    install(session, ".", *PLUGINS, *TEST_TOOLS)
+    session.run("pytest", "--timeout", "900", *(session.posargs or SOAK), env=ONE_THREAD)
 
 
 @nox.session

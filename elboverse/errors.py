@@ -1,6 +1,7 @@
 """The exceptions that elboverse raises for a user's or a plugin's mistake.
 
-Every message says where the fault is, what was given, what is allowed and, where it helps, what to do next.
+Every message says where the fault is, what was found there, what is expected and, where it helps, what to do next. What
+is wrong in a configuration is data, a `Fault` each; it becomes text once, when it is shown.
 The command line turns each of them into that message and a non-zero exit code, never into a traceback.
 """
 
@@ -10,11 +11,14 @@ import difflib
 import re
 from collections.abc import Iterable
 
+import attrs
+
 __all__ = [
     "AnalysisError",
     "ConfigError",
     "DataError",
     "ElboverseError",
+    "Fault",
     "Interrupted",
     "NonFiniteError",
     "OutOfMemoryError",
@@ -23,6 +27,7 @@ __all__ = [
     "RunFileError",
     "RunInUseError",
     "StudyError",
+    "UnknownKey",
     "UnknownNameError",
     "nearest",
     "out_of_memory",
@@ -33,16 +38,66 @@ class ElboverseError(Exception):
     """Base of every error that elboverse raises on purpose."""
 
 
-class ConfigError(ElboverseError):
-    """A configuration that cannot be used; `faults` lists every fault found, as ``where: what``."""
+@attrs.frozen
+class Fault:
+    """One thing that is wrong in a configuration; ``str(fault)`` is ``path: got given; expected expected; hint``.
 
-    def __init__(self, faults: Iterable[str] | str) -> None:
-        self.faults: tuple[str, ...] = (faults,) if isinstance(faults, str) else tuple(faults)
+    Attributes:
+        path: the keys that lead to it, such as ``("model", "latent_dim")``; empty for the whole.
+        given: what was found there, as a reader would write it.
+        expected: what is expected there.
+        problem: what is wrong, for a fault that is not a value in the wrong place; told in place of the two above.
+        hint: what to do about it.
+    """
+
+    path: tuple[str, ...] = ()
+    given: str = attrs.field(default="", kw_only=True)
+    expected: str = attrs.field(default="", kw_only=True)
+    problem: str = attrs.field(default="", kw_only=True)
+    hint: str = attrs.field(default="", kw_only=True)
+
+    def __str__(self) -> str:
+        what = self.what()
+        return f"{'.'.join(self.path)}: {what}" if self.path else what
+
+    def what(self) -> str:
+        """Return the fault without its place."""
+        what = self.problem or f"got {self.given}; expected {self.expected}"
+        return f"{what}; {self.hint}" if self.hint else what
+
+    def below(self, *keys: str) -> Fault:
+        """Return the same fault with its path below `keys`."""
+        return attrs.evolve(self, path=(*keys, *self.path))
+
+    def advised(self, hint: str) -> Fault:
+        """Return the same fault with one more hint."""
+        return attrs.evolve(self, hint=f"{self.hint}; {hint}" if self.hint else hint)
+
+
+@attrs.frozen
+class UnknownKey(Fault):
+    """A key that nothing reads."""
+
+
+class ConfigError(ElboverseError):
+    """A configuration that cannot be used.
+
+    Args:
+        faults: a sentence, or everything that was found, each a `Fault` or a sentence.
+    """
+
+    def __init__(self, faults: Iterable[Fault | str] | Fault | str) -> None:
+        several = (faults,) if isinstance(faults, str | Fault) else tuple(faults)
+        self.faults: tuple[Fault, ...] = tuple(
+            fault if isinstance(fault, Fault) else Fault(problem=fault) for fault in several
+        )
+        super().__init__(self.faults)
+
+    def __str__(self) -> str:
         if len(self.faults) == 1:
-            super().__init__(self.faults[0])
-        else:
-            listed = "\n".join(f"  {fault}" for fault in self.faults)
-            super().__init__(f"{len(self.faults)} faults in the configuration:\n{listed}")
+            return str(self.faults[0])
+        listed = "\n".join(f"  {fault}" for fault in self.faults)
+        return f"{len(self.faults)} faults in the configuration:\n{listed}"
 
 
 class UnknownNameError(ElboverseError):

@@ -87,7 +87,7 @@ def read_damaged_copies(path: Path, other: Path, count: int, seed: int) -> dict[
             tally["refused"] += named
             tally["unnamed"] += not named
         else:
-            # A seal is no signature: what was sealed anew may say something else, but nothing may break.
+            # A seal is not a signature: what was sealed anew may say something else, but nothing may break.
             assert sealed_anew or found in (original, everything(other)), number
             tally["equal"] += not sealed_anew
         signal.alarm(0)

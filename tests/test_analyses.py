@@ -253,7 +253,7 @@ def test_stationarity_does_not_judge_a_fixed_decoder_variance(tmp_path: Path) ->
 def test_stationarity_falls_back_to_held_out_points_and_says_so(tmp_path: Path) -> None:
     result = analyse("stationarity", write_run(tmp_path / "run.h5", splits=("held_out",)))
     assert result.data["split"] == "held_out"
-    assert "no evaluation on training points" in notes(result)
+    assert "No evaluation on training points" in notes(result)
 
 
 def test_stationarity_on_one_point_is_undecided(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_run_that_lacks_what_an_analysis_needs_is_refused_in_words(
 @pytest.mark.parametrize("analysis", ANALYSES)
 def test_a_replica_that_the_run_does_not_have_is_refused(tmp_path: Path, analysis: str) -> None:
     path = write_run(tmp_path / "run.h5", replicas=2)
-    with pytest.raises(AnalysisError, match="replica 2 given, allowed is 0 … 1"):
+    with pytest.raises(AnalysisError, match="replica 2; expected 0 … 1"):
         analyse(analysis, path, replica=2)
 
 

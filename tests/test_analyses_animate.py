@@ -141,7 +141,7 @@ def test_a_run_without_frames_says_how_to_record_some(tmp_path: Path) -> None:
 
 
 def test_a_replica_that_the_run_has_not_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AnalysisError, match=r"replica 3 given, allowed is 0 … 0"):
+    with pytest.raises(AnalysisError, match=r"replica 3; expected 0 … 0"):
         analyse(write_film(tmp_path / "run.h5"), replica=3)
 
 
@@ -170,9 +170,9 @@ def test_what_a_document_says_wrongly_of_the_data_is_as_if_it_said_nothing(
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("data", np.nan, r"run.h5: /frames/data: infinity or NaN given, allowed are finite numbers"),
-        ("data", np.inf, r"run.h5: /frames/data: infinity or NaN given, allowed are finite numbers"),
-        ("latent_variance", -0.5, r"run.h5: /frames/latent_variance: -0.5 given, allowed are variances of 0 or more"),
+        ("data", np.nan, r"run.h5: /frames/data: got infinity or NaN; expected finite numbers"),
+        ("data", np.inf, r"run.h5: /frames/data: got infinity or NaN; expected finite numbers"),
+        ("latent_variance", -0.5, r"run.h5: /frames/latent_variance: got -0.5; expected variances of 0 or more"),
     ],
 )
 def test_frames_that_no_training_makes_are_refused(tmp_path: Path, name: str, value: float, message: str) -> None:
@@ -287,10 +287,10 @@ def test_other_analyses_make_no_films(tmp_path: Path) -> None:
         check=False,
     )
     assert ran.returncode == 1
-    assert "allowed is a file that ends in .pdf, .png, .svg" in ran.stderr
+    assert "expected a file that ends in .pdf, .png, .svg" in ran.stderr
 
 
 @pytest.mark.parametrize("rate", [0, 61])
 def test_a_rate_that_nobody_can_watch_is_refused(rate: int) -> None:
-    with pytest.raises((ValueError, ConfigError), match=r"rate|allowed"):
+    with pytest.raises((ValueError, ConfigError), match=r"rate|expected"):
         AnimateOptions(rate=rate)

@@ -294,7 +294,7 @@ def test_one_run_is_too_few(tmp_path: Path) -> None:
         ({"data": {"fingerprint": "cd"}}, "odd.h5 was trained on other data than .*0.h5"),
         ({"stream": describe_stream(100)}, "odd.h5 was trained on other data than .*0.h5"),
         ({"batch_size": 20}, "odd.h5 has batches of 20 points, .*0.h5 of 10"),
-        ({"batch_size": 0}, "odd.h5: training.batch_size 0 given, allowed is a positive integer"),
+        ({"batch_size": 0}, "odd.h5: got training.batch_size 0; expected a positive integer"),
     ],
 )
 def test_runs_that_do_not_share_their_batches_are_named(

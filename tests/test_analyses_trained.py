@@ -88,7 +88,7 @@ def test_sizes_beyond_the_held_out_points_are_left_out_and_named(tmp_path: Path)
     result = analyse("variance", path, draws=2)
     assert [size["points"] for size in result.data["sizes"]] == [10, 100]
     assert "Left out: 1000 and 10000 points; there are 120 held-out points." in notes(result)
-    with pytest.raises(AnalysisError, match="120 held-out points there are, fewer than any of the sizes 500"):
+    with pytest.raises(AnalysisError, match="got 120 held-out points, fewer than any of the sizes 500"):
         analyse("variance", path, sizes=(500,))
 
 

@@ -84,7 +84,7 @@ def test_a_schedule_that_changes_nothing_is_refused(name: str) -> None:
     ("name", "options", "total_steps", "message"),
     [
         ("linear", {}, 1, "one step only"),
-        ("cyclical", {"cycles": 4}, 4, r"annealing\.cycles: 4 given.* at most 3"),
+        ("cyclical", {"cycles": 4}, 4, r"annealing\.cycles: got 4.* at most 3"),
         ("sigmoid", {"midpoint": 0.95}, 100, "does not come near its end"),
     ],
 )
@@ -110,5 +110,5 @@ def test_a_schedule_that_cannot_reach_its_end_is_refused(
     ],
 )
 def test_an_option_out_of_range_is_named(name: str, option: str, value: float) -> None:
-    with pytest.raises(ConfigError, match=rf"annealing\.{option}: .*given"):
+    with pytest.raises(ConfigError, match=rf"annealing\.{option}: .*got"):
         configure("vae-1", annealing={"name": name, option: value})

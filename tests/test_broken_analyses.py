@@ -152,12 +152,12 @@ DATASETS = {
     "nothing": ("return None", "build must return elboverse.contracts.Data, not NoneType"),
     "an array": ("return attrs.evolve(good(), train=good().train.numpy())", "train is a ndarray"),
     "integers": ("return attrs.evolve(good(), train=torch.ones(9, 2, dtype=torch.int64))", "train has shape"),
-    "another shape": ("return attrs.evolve(good(), shape=(3,))", "expected is (points, 3)"),
+    "another shape": ("return attrs.evolve(good(), shape=(3,))", "expected (points, 3)"),
     "nan": ("data = good(); data.train[3, 1] = float('nan'); return data", "nan"),
-    "no points": ("return attrs.evolve(good(), train=torch.empty(0, 2))", "there is no training point"),
+    "no points": ("return attrs.evolve(good(), train=torch.empty(0, 2))", "it has no training points"),
     "a scaling of another shape": (
         "return attrs.evolve(good(), scaling=Scaling('none', torch.zeros(3), torch.ones(3)))",
-        "scaling.offset has shape (3,); expected is (2,)",
+        "scaling.offset has shape (3,); expected (2,)",
     ),
     "another signature": ("raise build(options)", "failed: TypeError"),
 }

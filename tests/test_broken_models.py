@@ -57,7 +57,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "a torch distribution": (
         "def decode(self, z): return torch.distributions.Normal(self.output(z), 1.0)",
-        "decode(z).log_prob(x) has shape (2, 2, 2); expected is (2, 2)",
+        "decode(z).log_prob(x) has shape (2, 2, 2); expected (2, 2)",
     ),
     "a subclass with a density of its own": (
         """
@@ -71,15 +71,15 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "a number for a log-variance": (
         "def decode(self, z): return DiagonalGaussian(self.output(z), -1.0)",
-        "decode(z) has a log_var that is a float; expected is a torch.Tensor",
+        "decode(z) has a log_var that is a float; expected a torch.Tensor",
     ),
     "latents of another number": (
         "def encode(self, x): return DiagonalGaussian(self.head(x), self.head(x))",
-        "the mean of encode(x) has shape (2, 4); expected is (2, 2)",
+        "the mean of encode(x) has shape (2, 4); expected (2, 2)",
     ),
     "points of another number": (
         "def decode(self, z): return DiagonalGaussian(self.output(z)[..., :1], self.log_var)",
-        "the mean of decode(z) has shape (2, 1); expected is (2, 2)",
+        "the mean of decode(z) has shape (2, 1); expected (2, 2)",
     ),
     "a prior that is not centred": (
         "def prior(self): return DiagonalGaussian(self.zeros + 1, self.zeros)",
@@ -228,11 +228,11 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "a parameter that does not exist": (
         "def variance_parameters(self): return VarianceParameters(decoder='log_variance')",
-        "variance_parameters() names log_variance, which is no parameter of it",
+        "variance_parameters() names log_variance, which is not a parameter of it",
     ),
     "names in a tuple": (
         "def variance_parameters(self): return ('log_var',)",
-        "variance_parameters() returns a tuple; expected is an elboverse.contracts.VarianceParameters",
+        "variance_parameters() returns a tuple; expected an elboverse.contracts.VarianceParameters",
     ),
     "a loss of its own": (
         "def loss(self, x): return (self.decode(self.encode(x).mean).mean - x).abs().sum()",

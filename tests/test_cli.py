@@ -129,7 +129,7 @@ def test_config_check_lists_every_fault(capsys: pytest.CaptureFixture[str], tmp_
     text = message(capsys, "config", "check", str(path))
     assert "2 faults in the configuration" in text
     assert "sed: unknown key (did you mean 'seed'?)" in text
-    assert "training.epochs: 'many' (a string) given, allowed is an integer" in text
+    assert "training.epochs: got 'many' (a string); expected an integer" in text
 
 
 @pytest.mark.parametrize(
@@ -139,9 +139,9 @@ def test_config_check_lists_every_fault(capsys: pytest.CaptureFixture[str], tmp_
         (["train", "missing.toml"], "missing.toml: no such file"),
         (["train", "--set", "dataset.name=circel"], "unknown dataset 'circel'"),
         (["train", "--set", "model.name=vae-2"], "constraint: missing"),
-        (["train", "--set", "model.latent_dim=2.5"], "model.latent_dim: 2.5 (a number) given, allowed is an integer"),
+        (["train", "--set", "model.latent_dim=2.5"], "model.latent_dim: got 2.5 (a number); expected an integer"),
         (["train", "--set", "epochs"], "give it as key.path=value"),
-        (["train", "--set", "training.device=abacus"], "training.device: 'abacus' given"),
+        (["train", "--set", "training.device=abacus"], "training.device: got 'abacus'"),
         (["train", "--set", "dataset.points=50"], "batch"),
         (["config", "show", "nowhere"], "no config 'nowhere'"),
         (["analyze", "collapse", "missing.h5"], "missing.h5: no such file"),
@@ -264,7 +264,7 @@ def test_an_absurd_size_of_a_model_is_refused_before_memory_is_asked_for(
     with pytest.raises(SystemExit) as ended:
         main(["config", "show", "--set", where])
     assert ended.value.code == 1
-    assert "allowed is a number ≥ 1 and ≤ 1e+06" in capsys.readouterr().err
+    assert "expected a number ≥ 1 and ≤ 1e+06" in capsys.readouterr().err
 
 
 def test_a_mistyped_command_is_told_with_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:

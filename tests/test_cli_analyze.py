@@ -128,8 +128,8 @@ def test_a_figure_is_written_in_the_format_of_its_suffix_over_an_existing_file(
 @pytest.mark.parametrize(
     ("figure", "message"),
     [
-        ("figure.gif", "allowed is a file that ends in .pdf, .png, .svg"),
-        ("figure", "allowed is a file that ends in .pdf, .png, .svg"),
+        ("figure.gif", "expected a file that ends in .pdf, .png, .svg"),
+        ("figure", "expected a file that ends in .pdf, .png, .svg"),
         ("nowhere/figure.pdf", "nowhere does not exist"),
         ("folder.pdf", "is a folder"),
     ],
@@ -161,10 +161,10 @@ def test_a_figure_that_fails_to_be_drawn_leaves_the_existing_file(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--drop-threshold", "-1"], "--drop-threshold: -1.0 given, allowed is a number ≥ 0"),
-        (["--threshold", "nan"], "--threshold: nan (a number) given, allowed is a finite number"),
+        (["--drop-threshold", "-1"], "--drop-threshold: got -1.0; expected a number ≥ 0"),
+        (["--threshold", "nan"], "--threshold: got nan (a number); expected a finite number"),
         (["--threshold", "high"], "'high' is not a valid float"),
-        (["--replica", "1"], "replica 1 given, allowed is 0 … 0, since the run has 1 replica"),
+        (["--replica", "1"], "replica 1; expected 0 … 0, since the run has 1 replica"),
         (["--treshold", "1"], "No such option"),
     ],
 )
@@ -319,7 +319,7 @@ def test_a_field_that_cannot_be_an_option_is_the_plugins_fault(
     ("result", "arguments", "message"),
     [
         ("42", [], "must return a contracts.Result, not 42"),
-        (_RESULT.format("{'key': {1, 2}}", "None"), ["--json"], "its data is no JSON"),
+        (_RESULT.format("{'key': {1, 2}}", "None"), ["--json"], "its data is not JSON"),
         (_RESULT.format("{}", "None"), ["--figure", "figure.pdf"], "has no figure"),
     ],
 )

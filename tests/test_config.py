@@ -50,7 +50,7 @@ tables = st.dictionaries(names | st.text(max_size=5), values, max_size=7)
 def faults(*arguments: Any) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
         load(*arguments)
-    return caught.value.faults
+    return tuple(map(str, caught.value.faults))
 
 
 def test_without_a_source_the_default_config_is_loaded() -> None:
@@ -221,7 +221,7 @@ def test_a_file_is_preferred_to_a_shipped_config_of_that_name(tmp_path: Path, mo
         ("/nowhere", "/nowhere: no such file"),
         ("~nosuchuser/x.toml", "~nosuchuser/x.toml: "),
         ("x" * 5000, "File name too long"),
-        (".", ".: is no file"),
+        (".", ".: is not a file"),
         ("a\0b", "no config 'a\\x00b'"),
     ],
 )

@@ -137,7 +137,7 @@ def test_training_mode_is_on_during_steps_and_after_evaluations(tmp_path: Any) -
 
 
 def test_points_that_are_no_images_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"conv given, but the points have the shape \(5,\)"):
+    with pytest.raises(ConfigError, match=r"got conv, but the points have the shape \(5,\)"):
         build(ConvOptions(), (5,), 2)
 
 
@@ -148,7 +148,7 @@ def test_no_layer_at_all_is_refused() -> None:
 
 def test_a_batch_of_one_pixel_is_refused_in_training_and_fine_in_evaluation() -> None:
     network = build(ConvOptions(channels=(3,)), (1, 1, 1), 2)
-    with pytest.raises(ConfigError, match=r"training\.batch_size: 1 given"):
+    with pytest.raises(ConfigError, match=r"training\.batch_size: got 1"):
         network.encoder(torch.rand(1, 1))
     assert network.encoder.eval()(torch.rand(1, 1)).shape == (1, 3)
 

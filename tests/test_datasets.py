@@ -376,11 +376,11 @@ def test_a_wrong_option_is_refused_with_what_is_allowed(option: str, value: obje
 
 
 def test_a_manifold_needs_a_dependent_dimension() -> None:
-    assert "free = 10 and dimension = 10 given, allowed is free < dimension" in faults(ManifoldOptions, dimension=10)
+    assert "free = 10 and dimension = 10; expected free < dimension" in faults(ManifoldOptions, dimension=10)
 
 
 def test_a_manifold_needs_two_free_dimensions() -> None:
-    assert "free: 1 given, allowed is a number ≥ 2" in faults(ManifoldOptions, free=1)
+    assert "free: got 1; expected a number ≥ 2" in faults(ManifoldOptions, free=1)
 
 
 @pytest.mark.parametrize("options", [ManifoldOptions, PCAOptions])

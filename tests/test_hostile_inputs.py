@@ -54,7 +54,7 @@ def change(file: h5py.File, document: str, key: str, value: object) -> None:
     [
         ("model.name", "vae-9", "unknown model 'vae-9'"),
         ("model", 7, "model: "),
-        ("model.latent_dim", -3, "model.latent_dim: -3"),
+        ("model.latent_dim", -3, "model.latent_dim: got -3"),
         ("model.latent_dim", 3, "the checkpoint does not fit the model"),
         ("dataset.points", 10**15, "dataset"),
         ("seed", 5, "gives other data than when the run began"),
@@ -113,8 +113,8 @@ def forge(folder: Path, content: bytes, document: str, key: str, value: object) 
 
 
 ABSURD: dict[str, tuple[dict[str, Any], str]] = {
-    "epochs": ({"epochs": 10**15}, "training.epochs: 1000000000000000"),
-    "steps": ({"epochs": 10**7, "batch_size": 1}, "training.epochs: 10,000,000 given, which are"),
+    "epochs": ({"epochs": 10**15}, "training.epochs: got 1000000000000000"),
+    "steps": ({"epochs": 10**7, "batch_size": 1}, "training.epochs: got 10,000,000, which are"),
     "samples": ({"samples": 10**9}, "training.samples"),
     "replicas": ({"replicas": 10**9}, "training.replicas"),
     "batch": ({"batch_size": 10**15}, "training.batch_size"),

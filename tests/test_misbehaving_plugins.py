@@ -173,7 +173,7 @@ def test_an_exception_amid_training_is_shown_and_what_came_before_is_saved(
     assert f"of plugin rude (rude-dist 1.2.3) failed: {error}" in told
     assert "in break_it: " in told
     path = tmp_path / "run" / "run.h5"
-    assert told.endswith(f"mended, go on with:\n  elboverse train --resume {path}\n")
+    assert told.endswith(f"mended, resume:\n  elboverse train --resume {path}\n")
     with Run.open(path) as run:
         assert run.status == "failed"
         assert 0 < run.checkpoint_step == len(run.steps) < 20
@@ -200,8 +200,8 @@ def test_once_the_plugin_is_mended_the_run_goes_on_bitwise(
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        ({"latents": 1}, r"the mean of encode(x) has shape (2, 1); expected is (2, 2)"),
-        ({"rows": "[:-1]"}, r"project(weight) has shape (2, 2); expected is (3, 2)"),
+        ({"latents": 1}, r"the mean of encode(x) has shape (2, 1); expected (2, 2)"),
+        ({"rows": "[:-1]"}, r"project(weight) has shape (2, 2); expected (3, 2)"),
         ({"dimension": 5}, "model 'plain' of plugin rude (rude-dist 1.2.3) failed: RuntimeError: mat1 and mat2 shapes"),
     ],
     ids=str,

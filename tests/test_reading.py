@@ -84,7 +84,7 @@ def test_named_columns_are_chosen_or_left_out(tmp_path: Path) -> None:
     assert np.array_equal(taken(tmp_path, csv(), columns=("c", "a")).values, POINTS[:, [2, 0]])
     assert np.array_equal(taken(tmp_path, csv(), columns=("!b",)).values, POINTS[:, [0, 2]])
     assert np.array_equal(taken(tmp_path, csv(""), columns=(1,)).values, POINTS[:, [1]])
-    with pytest.raises(DataError, match="there is no column 'd'"):
+    with pytest.raises(DataError, match="no column is called 'd'"):
         taken(tmp_path, csv(), columns=("d",))
 
 

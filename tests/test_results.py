@@ -272,7 +272,7 @@ def test_an_existing_file_is_left_as_it_is(of_file: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("out.xlsx", "'.xlsx'"), ("no/such/folder/out.csv", "there is no folder"), (".", "expected one of")],
+    [("out.xlsx", "'.xlsx'"), ("no/such/folder/out.csv", "does not exist; make it first"), (".", "expected one of")],
 )
 def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(
     of_file: Path, tmp_path: Path, name: str, message: str

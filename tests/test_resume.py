@@ -205,7 +205,7 @@ def test_beyond_its_first_length_an_extended_run_keeps_the_last_beta(tmp_path: P
         ("model.latent_dim=3", "model.latent_dim cannot be changed"),
         ("training.learning_rate=0.1", "training.learning_rate cannot be changed"),
         ("annealing=linear", "annealing cannot be changed"),
-        ("training.epochs=4", "training.epochs: 4 given, allowed is at least 5"),
+        ("training.epochs=4", "training.epochs: 4; expected at least 5"),
         ("training.epochs=5", r"all 5 epochs are done; extend the run with --set training.epochs=10"),
         ("training.epochs=many", "training.epochs: 'many'"),
     ],
@@ -241,7 +241,7 @@ def test_what_is_no_run_is_not_resumed_and_no_lock_is_left(tmp_path: Path) -> No
     with pytest.raises(RunFileError, match="no such file"):
         resume(tmp_path)
     (tmp_path / "run.h5").write_bytes(b"nonsense")
-    with pytest.raises(RunFileError, match="is no HDF5 file"):
+    with pytest.raises(RunFileError, match="is not an HDF5 file"):
         resume(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["run.h5"]
 

@@ -229,9 +229,9 @@ def test_an_unknown_series_is_answered_with_the_nearest_and_all_known_ones(tmp_p
         run.units("nonsense")
     with pytest.raises(AnalysisError, match="no evaluation of 'test'; evaluated: held_out, train"):
         run.evaluation("test", "elbo")
-    with pytest.raises(AnalysisError, match=r"replica 2 given, allowed is 0 … 1"):
+    with pytest.raises(AnalysisError, match=r"replica 2; expected 0 … 1"):
         run.series("elbo", replica=2)
-    with pytest.raises(AnalysisError, match=r"replica -1 given"):
+    with pytest.raises(AnalysisError, match=r"got replica -1"):
         run.evaluation("train", "elbo", replica=-1)
 
 
@@ -243,8 +243,8 @@ def test_rows_that_do_not_fit_are_refused_and_leave_the_history_as_it_was(tmp_pa
         for given, message in (
             ((step - 1, scalars, per_latent), "trajectory/step: steps must increase from above 2"),
             ((step[::-1], scalars, per_latent), "trajectory/step: steps must increase"),
-            ((step * 1.0, scalars, per_latent), "trajectory/step: float64"),
-            ((step, short, per_latent), r"trajectory/beta: shape \(1, 1\) given, allowed is \(2, 1\)"),
+            ((step * 1.0, scalars, per_latent), "trajectory/step: got float64"),
+            ((step, short, per_latent), r"trajectory/beta: got shape \(1, 1\); expected \(2, 1\)"),
             ((step, scalars, {**per_latent, "kl": scalars["elbo"]}), "trajectory/kl: shape"),
             ((step, {}, per_latent), "trajectory/beta: missing"),
             ((step, {**scalars, "extra": scalars["elbo"]}, per_latent), "trajectory/extra: new"),
@@ -266,7 +266,7 @@ def test_evaluations_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             out.append_evaluation("train", 0, 0, 10, *evaluation())
         with pytest.raises(RunFileError, match="no usable name of a split"):
             out.append_evaluation("a/b", 1, 0, 10, *evaluation())
-        with pytest.raises(RunFileError, match="evaluation/train/elbo: shape"):
+        with pytest.raises(RunFileError, match="evaluation/train/elbo: got shape"):
             out.append_evaluation("train", 1, 0, 10, *evaluation(replicas=2))
         out.snapshot("running", {}, 0)
     np.testing.assert_array_equal(Run.open(tmp_path / "run.h5").evaluation_steps("train"), [0])
@@ -275,12 +275,12 @@ def test_evaluations_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("documents", "message"),
     [
-        ({"config": {}}, "document 'environment': NoneType given"),
-        ({**DOCUMENTS, "config": []}, "document 'config': list given"),
+        ({"config": {}}, "document 'environment': got NoneType"),
+        ({**DOCUMENTS, "config": []}, "document 'config': got list"),
         ({**DOCUMENTS, "config": {"rate": float("nan")}}, "document 'config': cannot be stored as JSON"),
         ({**DOCUMENTS, "config": {"seed": 10**400}}, "document 'config': cannot be stored as JSON"),
         ({**DOCUMENTS, "config": {"path": Path()}}, "document 'config': cannot be stored as JSON"),
-        ({**DOCUMENTS, "data": {"names": "x" * (9 << 20)}}, "bytes given, at most"),
+        ({**DOCUMENTS, "data": {"names": "x" * (9 << 20)}}, "bytes, at most"),
         ({**DOCUMENTS, "a/b": {}}, "document 'a/b'"),
     ],
 )
@@ -295,8 +295,8 @@ def test_documents_that_are_no_json_are_refused_before_anything_is_written(
 @pytest.mark.parametrize(
     ("checkpoint", "message"),
     [
-        ({"a": np.zeros(1, np.float16)}, "checkpoint/a: float16 given, allowed is float32"),
-        ({"a": np.array(["x"])}, "checkpoint/a: <U1 given"),
+        ({"a": np.zeros(1, np.float16)}, "checkpoint/a: got float16; expected float32"),
+        ({"a": np.array(["x"])}, "checkpoint/a: got <U1"),
         ({"a/../b": np.zeros(1)}, "no usable name"),
         ({"/a": np.zeros(1)}, "no usable name"),
         ({"a": np.zeros(1), "a/b": np.zeros(1)}, "'a' is an array, so no folder"),
@@ -308,9 +308,9 @@ def test_checkpoints_that_cannot_be_read_back_are_refused(
     with writer(tmp_path / "run.h5") as out:
         with pytest.raises(RunFileError, match=message):
             out.snapshot("running", checkpoint, 0)
-        with pytest.raises(RunFileError, match="status: 'done' given"):
+        with pytest.raises(RunFileError, match="status: got 'done'"):
             out.snapshot("done", {}, 0)
-        with pytest.raises(RunFileError, match="step -1 given"):
+        with pytest.raises(RunFileError, match="got step -1"):
             out.snapshot("running", {}, -1)
     assert not (tmp_path / "run.h5").exists()
 
@@ -318,7 +318,7 @@ def test_checkpoints_that_cannot_be_read_back_are_refused(
 def test_an_existing_file_is_kept_unless_overwriting_is_asked_for(tmp_path: Path) -> None:
     path = sample(tmp_path / "run.h5")
     before = path.read_bytes()
-    with pytest.raises(RunFileError, match=r"exists already; give --overwrite .* --out"):
+    with pytest.raises(RunFileError, match=r"already exists; give --overwrite .* --out"):
         writer(path)
     with writer(path, overwrite=True) as out:
         assert path.read_bytes() == before

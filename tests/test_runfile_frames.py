@@ -91,12 +91,12 @@ def test_frames_that_do_not_fit_are_refused_and_leave_those_before_as_they_were(
         step, data, series = frame(5)
         for arguments, message in (
             (frame(4), "frames/step: steps must increase from above 4"),
-            ((step, data, {**series, "colour": data}), "frames/colour: unknown; allowed are step, data, latent_mean"),
+            ((step, data, {**series, "colour": data}), "frames/colour: unknown; expected step, data, latent_mean"),
             ((step, data, {n: v for n, v in series.items() if n != "sample_mean"}), "frames/sample_mean: missing"),
-            ((step, data[:1], series), "frames/data: shape"),
+            ((step, data[:1], series), "frames/data: got shape"),
             ((step, data, {**series, "latent_mean": series["latent_mean"][..., :2]}), "frames/latent_mean: shape"),
             (frame(5, points=POINTS + 1), "frames: other shapes given than before"),
-            (frame(5, points=SHOWN - 1), "frames/data: 4 points given, allowed are at most the 3 of latent_mean"),
+            (frame(5, points=SHOWN - 1), "frames/data: 4 points; expected at most the 3 of latent_mean"),
         ):
             with pytest.raises(RunFileError, match=message):
                 run.append_frame(*arguments)
@@ -117,13 +117,13 @@ def replaced(file: h5py.File, name: str, values: Values) -> None:
     ("name", "values", "message"),
     [
         ("step", np.array([0, 4, 4]), "/frames/step: the steps do not increase strictly"),
-        ("step", np.array([0, -4, 4]), "/frames/step: -4 given, allowed is 0 or more"),
-        ("step", np.array([0, 4]), "/frames/latent_mean: shape|/frames/latent_variance: shape|shape"),
-        ("step", np.array([0.0, 4.0, 5.0]), "/frames/step: float64"),
-        ("data", np.zeros((1, SHOWN, DIMENSION), "f4"), "/frames/data: shape"),
-        ("data", np.zeros((REPLICAS, SHOWN, DIMENSION)), "/frames/data: float64 given, allowed is float32"),
-        ("latent_mean", np.zeros((3, REPLICAS, POINTS, 2), "f4"), "/frames/latent_mean: shape"),
-        ("reconstruction", np.zeros((3, REPLICAS, SHOWN), "f4"), "/frames/reconstruction: shape"),
+        ("step", np.array([0, -4, 4]), "/frames/step: got -4; expected 0 or more"),
+        ("step", np.array([0, 4]), "/frames/latent_mean: got shape|/frames/latent_variance: got shape|shape"),
+        ("step", np.array([0.0, 4.0, 5.0]), "/frames/step: got float64"),
+        ("data", np.zeros((1, SHOWN, DIMENSION), "f4"), "/frames/data: got shape"),
+        ("data", np.zeros((REPLICAS, SHOWN, DIMENSION)), "/frames/data: got float64; expected float32"),
+        ("latent_mean", np.zeros((3, REPLICAS, POINTS, 2), "f4"), "/frames/latent_mean: got shape"),
+        ("reconstruction", np.zeros((3, REPLICAS, SHOWN), "f4"), "/frames/reconstruction: got shape"),
         ("colour", np.zeros(3, "f4"), "/frames/colour: unknown"),
     ],
 )

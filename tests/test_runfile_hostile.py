@@ -46,7 +46,7 @@ def everything(path: Path) -> dict[str, object]:
     ("content", "message"),
     [
         (b"", "is empty, so no run file"),
-        (b"step,elbo\n0,-1.5\n", "is no HDF5 file, so no run file"),
+        (b"step,elbo\n0,-1.5\n", "is not an HDF5 file, so it cannot be a run file"),
         (b"\x89HDF\r\n\x1a\n", "the seal at its end is missing"),
         (b"\x89HDF\r\n\x1a\n" + bytes(5000), "the seal at its end is missing"),
     ],
@@ -67,7 +67,7 @@ def test_a_missing_file_a_directory_and_a_pipe_are_refused(tmp_path: Path) -> No
     with pytest.raises(RunFileError, match=r"folder/run.h5: is a directory; name the run.h5 in it"):
         Run.open(tmp_path / "folder")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(RunFileError, match="is no regular file"):
+    with pytest.raises(RunFileError, match="is not a regular file"):
         Run.open(tmp_path / "pipe")
     with pytest.raises(RunFileError, match="no usable path"):
         Run.open("run\0.h5")
@@ -86,7 +86,7 @@ def test_a_file_above_the_size_limit_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "run.h5"
     with path.open("wb") as file:
         file.truncate(schema.MAXIMUM_FILE_BYTES + 1)
-    with pytest.raises(RunFileError, match="bytes given, at most"):
+    with pytest.raises(RunFileError, match="bytes, at most"):
         Run.open(path)
 
 
@@ -298,7 +298,7 @@ FORGERIES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "unknown object": (lambda file: replace(file, "extra", np.zeros(3)), "/extra: unknown"),
     "NaN steps": (
         lambda file: replace(file, "trajectory/step", np.full(20, np.nan)),
-        r"/trajectory/step: float64 \(20,\) given, allowed is int64",
+        r"/trajectory/step: got float64 \(20,\); expected int64",
     ),
     "falling steps": (
         lambda file: replace(file, "trajectory/step", np.arange(20)[::-1].copy()),
@@ -306,16 +306,16 @@ FORGERIES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     ),
     "negative steps": (
         lambda file: replace(file, "trajectory/step", np.arange(-1, 19)),
-        "/trajectory/step: -1 given",
+        "/trajectory/step: got -1",
     ),
-    "too few steps": (lambda file: replace(file, "trajectory/step", np.arange(19)), "/trajectory/.*allowed is"),
+    "too few steps": (lambda file: replace(file, "trajectory/step", np.arange(19)), "/trajectory/.*expected"),
     "wrong rank": (
         lambda file: replace(file, "trajectory/beta", np.zeros((20, 2, 3), "f4")),
-        r"/trajectory/beta: float32 \(20, 2, 3\) given, allowed is float32 \(20, 2\)",
+        r"/trajectory/beta: got float32 \(20, 2, 3\); expected float32 \(20, 2\)",
     ),
     "wrong type": (
         lambda file: replace(file, "trajectory/beta", np.zeros((20, 2), "f8")),
-        "/trajectory/beta: float64",
+        "/trajectory/beta: got float64",
     ),
     "big-endian": (
         lambda file: replace(file, "trajectory/beta", np.zeros((20, 2), ">f4")),
@@ -331,7 +331,7 @@ FORGERIES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     ),
     "no replicas": (
         lambda file: replace(file, "trajectory/kl", np.zeros((20, 0, 3), "f4"), chunks=(1, 1, 1), maxshape=(None,) * 3),
-        "/trajectory/kl: float32",
+        "/trajectory/kl: got float32",
     ),
     "missing series": (lambda file: file.__delitem__("trajectory/elbo"), "/trajectory/elbo: missing"),
     "missing folder": (lambda file: file.__delitem__("checkpoint"), "/checkpoint @step: cannot be read"),
@@ -339,11 +339,11 @@ FORGERIES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "missing epochs": (lambda file: file.__delitem__("evaluation/train/epoch"), "/evaluation/train/epoch: missing"),
     "falling epochs": (
         lambda file: replace(file, "evaluation/train/epoch", np.array([3, 2])),
-        "/evaluation/train/epoch: allowed is",
+        "/evaluation/train/epoch: expected",
     ),
     "no points": (
         lambda file: file["evaluation/train"].attrs.modify("points", 0),
-        "/evaluation/train @points: 0 given",
+        "/evaluation/train @points: got 0",
     ),
     "shape that does not fit": (
         lambda file: file["checkpoint/loop/empty"].attrs.create("shape", np.array([1 << 40, 3])),
@@ -356,7 +356,7 @@ FORGERIES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "an array for a folder": (array_for_folder, "/checkpoint: no allowed name in a checkpoint"),
     "a negative step": (
         lambda file: file["checkpoint"].attrs.modify("step", -1),
-        "/checkpoint @step: -1 given",
+        "/checkpoint @step: got -1",
     ),
     "unprintable name": (
         lambda file: replace(file, "checkpoint/\x1b[31m", np.zeros(3)),
@@ -368,20 +368,20 @@ FORGERIES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     ),
     "another format": (
         lambda file: file.attrs.create("format", b"other", dtype="S5"),
-        "/ @format: 'other' given, allowed is 'elboverse-run'",
+        "/ @format: got 'other'; expected 'elboverse-run'",
     ),
     "a newer version": (
         lambda file: file.attrs.create("format_version", 2),
-        r"format version 2 given, .* reads up to 1: install a newer one",
+        r"got format version 2, .* reads up to 1: install a newer one",
     ),
-    "version zero": (lambda file: file.attrs.create("format_version", 0), "/ @format_version: 0 given"),
+    "version zero": (lambda file: file.attrs.create("format_version", 0), "/ @format_version: got 0"),
     "a version in words": (
         lambda file: file.attrs.create("format_version", b"1", dtype="S1"),
         "/ @format_version: cannot be read",
     ),
     "unknown status": (
         lambda file: file.attrs.create("status", b"done", dtype="S4"),
-        "/ @status: 'done' given, allowed is one of running",
+        "/ @status: got 'done'; expected one of running",
     ),
     "text of unknown length": (text_of_variable_length, "/ @status: cannot be read: TypeError: not a string of fixed"),
     "long text": (
@@ -392,14 +392,20 @@ FORGERIES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
         lambda file: document(file, "config", b'{"a":' * 200_000),
         "/documents/config: JSON that is nested too deep",
     ),
-    "NaN in JSON": (lambda file: document(file, "data", b'{"a": NaN}'), "/documents/data: .*NaN is no finite number"),
-    "infinity in JSON": (lambda file: document(file, "data", b'{"a": 1e999}'), "/documents/data: .*no finite number"),
+    "NaN in JSON": (
+        lambda file: document(file, "data", b'{"a": NaN}'),
+        "/documents/data: .*NaN is not a finite number",
+    ),
+    "infinity in JSON": (
+        lambda file: document(file, "data", b'{"a": 1e999}'),
+        "/documents/data: .*not a finite number",
+    ),
     "huge number in JSON": (lambda file: document(file, "data", b'{"a": ' + b"9" * 10_000 + b"}"), "/documents/data: "),
     "an integer beyond all floats in JSON": (
         lambda file: document(file, "timing", b'{"training_seconds": 1' + b"0" * 400 + b"}"),
-        "/documents/timing: .*no finite number",
+        "/documents/timing: .*not a finite number",
     ),
-    "list for object": (lambda file: document(file, "config", b"[]"), "/documents/config: list given"),
+    "list for object": (lambda file: document(file, "config", b"[]"), "/documents/config: got list"),
     "no UTF-8": (lambda file: document(file, "config", b'{"a": "\xff"}'), "/documents/config: no valid JSON"),
     "large JSON": (
         lambda file: document(file, "data", b"[" + b"{}," * (3 << 20) + b"{}]"),

@@ -137,11 +137,11 @@ def test_held_out_points_are_of_the_regime_and_never_shown() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"regimes": []}, r"dataset\.regimes: none given"),
-        ({"regimes": [{"latents": 2}, {"latents": 4}]}, r"dataset: a regime with 4 latents given, allowed are at most"),
+        ({"regimes": []}, r"dataset\.regimes: got none"),
+        ({"regimes": [{"latents": 2}, {"latents": 4}]}, r"dataset: got a regime with 4 latents; expected at most"),
         ({"regimes": [{"points": 5}]}, r"dataset\.regimes\.0\.latents"),
-        ({"noise": 0.0}, r"dataset\.noise: 0\.0 given"),
-        ({"dimension": 10_000, "held_out_points": 10**8}, "allowed are 1,073,741,824 numbers"),
+        ({"noise": 0.0}, r"dataset\.noise: got 0\.0"),
+        ({"dimension": 10_000, "held_out_points": 10**8}, "expected 1,073,741,824 numbers"),
     ],
 )
 def test_a_wrong_option_is_refused_with_what_is_allowed(change: dict[str, Any], message: str) -> None:
@@ -308,17 +308,17 @@ def broken(**changes: Any) -> Component:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stream": 3}, r"stream is a int; expected is an object with points_per_pass"),
+        ({"stream": 3}, r"stream is a int; expected an object with points_per_pass"),
         ({"regimes": (Regime(name="late", first_point=1),)}, r"begin at points \[1\] of 115"),
         ({"regimes": (Regime(name="a", first_point=0), Regime(name="b", first_point=115))}, r"\[0, 115\] of 115"),
         ({"regimes": (Regime(name="a", first_point=0.0),)}, r"first_point of a regime of its stream is 0\.0"),  # type: ignore[arg-type]
-        ({"points_per_pass": 115.0}, r"points_per_pass of its stream is 115\.0; expected is an int"),
+        ({"points_per_pass": 115.0}, r"points_per_pass of its stream is 115\.0; expected an int"),
         *(
             ({"regimes": (Regime(name="a", first_point=0, covariance_eigenvalues=values),)}, "expected are 3 finite")
             for values in ((2.0, 1.0), (1.0, 1.0, -1.0), (math.inf, 1.0, 1.0), (1.0, 2.0, 0.5), (1.0, 1.0, 0.0))
         ),
-        ({"augment": lambda points, _generator: points}, r"augment is given beside a stream; expected is only one"),
-        ({"points": lambda points: points[:, :2]}, r"stream\.points\(0, 2\) has shape \(2, 2\); expected is \(2, 3\)"),
+        ({"augment": lambda points, _generator: points}, r"augment is given beside a stream; expected only one"),
+        ({"points": lambda points: points[:, :2]}, r"stream\.points\(0, 2\) has shape \(2, 2\); expected \(2, 3\)"),
         ({"points": lambda points: points.long()}, r"stream\.points\(0, 2\) has type torch\.int64"),
         ({"points": lambda points: points + len(points)}, r"differs from the same points asked for one by one"),
         ({"held_out": lambda points: points[:0]}, r"only one of held_out and stream\.held_out\(0\) is empty"),

@@ -43,7 +43,7 @@ def structured(raw: Any, cls: type[Any] = Options, where: str = "") -> Any:
 def faults(raw: Any, cls: type[Any] = Options) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
         structured(raw, cls)
-    return caught.value.faults
+    return tuple(map(str, caught.value.faults))
 
 
 def test_a_table_becomes_typed_options_with_defaults_for_what_is_missing() -> None:
@@ -60,34 +60,34 @@ def test_an_integer_is_accepted_as_a_number_and_becomes_one() -> None:
 @pytest.mark.parametrize(
     ("raw", "fault"),
     [
-        ({"count": 3.7}, "count: 3.7 (a number) given, allowed is an integer"),
-        ({"count": 3.0}, "count: 3.0 (a number) given, allowed is an integer"),
-        ({"count": True}, "count: true (a boolean) given, allowed is an integer"),
-        ({"count": "3"}, "count: '3' (a string) given, allowed is an integer"),
-        ({"count": 2**63}, f"count: {2**63} (an integer) given, allowed is an integer of at most 64 bits"),
-        ({"flag": "false"}, "flag: 'false' (a string) given, allowed is true or false"),
-        ({"flag": 0}, "flag: 0 (an integer) given, allowed is true or false"),
-        ({"rate": "1e-3"}, "rate: '1e-3' (a string) given, allowed is a number"),
-        ({"rate": False}, "rate: false (a boolean) given, allowed is a number"),
-        ({"rate": float("nan")}, "rate: nan (a number) given, allowed is a finite number"),
-        ({"rate": float("inf")}, "rate: inf (a number) given, allowed is a finite number"),
-        ({"word": 5}, "word: 5 (an integer) given, allowed is a string"),
-        ({"file": ""}, "file: '' (a string) given, allowed is a path"),
-        ({"file": "a\0b"}, "file: 'a\\x00b' (a string) given, allowed is a path"),
-        ({"mode": "c"}, "mode: 'c' given, allowed is 'a', 'b', 3"),
-        ({"mode": 3.0}, "mode: 3.0 given, allowed is 'a', 'b', 3"),
-        ({"widths": 4}, "widths: 4 (an integer) given, allowed is a list"),
-        ({"widths": "45"}, "widths: '45' (a string) given, allowed is a list"),
-        ({"widths": [4, "5"]}, "widths.1: '5' (a string) given, allowed is an integer"),
-        ({"widths": [4, 0]}, "widths: 0 given, allowed is a number ≥ 1"),
-        ({"pair": [1]}, "pair: 1 values given, allowed is a list of 2"),
-        ({"limit": 1.5}, "limit: 1.5 (a number) given, allowed is an integer or a string"),
-        ({"table": {"a": 1, "b": "2"}}, "table.b: '2' (a string) given, allowed is an integer"),
-        ({"table": [1]}, "table: [1] (a list) given, allowed is a table"),
-        ({"inner": 3}, "inner: 3 (an integer) given, allowed is a table"),
-        ({"inner": {"depth": "x"}}, "inner.depth: 'x' (a string) given, allowed is an integer"),
-        ({"kind": "sort"}, "kind: 'sort' given, allowed is 'soft', 'hard' (did you mean 'soft'?)"),
-        (["count"], "configuration: ['count'] (a list) given, allowed is a table"),
+        ({"count": 3.7}, "count: got 3.7 (a number); expected an integer"),
+        ({"count": 3.0}, "count: got 3.0 (a number); expected an integer"),
+        ({"count": True}, "count: got true (a boolean); expected an integer"),
+        ({"count": "3"}, "count: got '3' (a string); expected an integer"),
+        ({"count": 2**63}, f"count: got {2**63} (an integer); expected an integer of at most 64 bits"),
+        ({"flag": "false"}, "flag: got 'false' (a string); expected true or false"),
+        ({"flag": 0}, "flag: got 0 (an integer); expected true or false"),
+        ({"rate": "1e-3"}, "rate: got '1e-3' (a string); expected a number"),
+        ({"rate": False}, "rate: got false (a boolean); expected a number"),
+        ({"rate": float("nan")}, "rate: got nan (a number); expected a finite number"),
+        ({"rate": float("inf")}, "rate: got inf (a number); expected a finite number"),
+        ({"word": 5}, "word: got 5 (an integer); expected a string"),
+        ({"file": ""}, "file: got '' (a string); expected a path"),
+        ({"file": "a\0b"}, "file: got 'a\\x00b' (a string); expected a path"),
+        ({"mode": "c"}, "mode: got 'c'; expected 'a', 'b', 3"),
+        ({"mode": 3.0}, "mode: got 3.0; expected 'a', 'b', 3"),
+        ({"widths": 4}, "widths: got 4 (an integer); expected a list"),
+        ({"widths": "45"}, "widths: got '45' (a string); expected a list"),
+        ({"widths": [4, "5"]}, "widths.1: got '5' (a string); expected an integer"),
+        ({"widths": [4, 0]}, "widths: got 0; expected a number ≥ 1"),
+        ({"pair": [1]}, "pair: got 1 value; expected a list of 2"),
+        ({"limit": 1.5}, "limit: got 1.5 (a number); expected an integer or a string"),
+        ({"table": {"a": 1, "b": "2"}}, "table.b: got '2' (a string); expected an integer"),
+        ({"table": [1]}, "table: got [1] (a list); expected a table"),
+        ({"inner": 3}, "inner: got 3 (an integer); expected a table"),
+        ({"inner": {"depth": "x"}}, "inner.depth: got 'x' (a string); expected an integer"),
+        ({"kind": "sort"}, "kind: got 'sort'; expected 'soft', 'hard'; did you mean 'soft'?"),
+        (["count"], "configuration: got ['count'] (a list); expected a table"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_place_and_what_is_allowed(raw: Any, fault: str) -> None:
@@ -125,7 +125,7 @@ def test_a_range_refuses_what_is_outside_and_says_what_is_inside(
     bounds: dict[str, float], bad: float, good: float, allowed: str
 ) -> None:
     in_range(**bounds)(None, None, good)
-    with pytest.raises(ValueError, match=f"allowed is a number {allowed}"):
+    with pytest.raises(ValueError, match=f"; expected a number {allowed}"):
         in_range(**bounds)(None, None, bad)
 
 
@@ -142,12 +142,12 @@ class Ordered:
     @high.validator
     def _above_low(self, _attribute: Any, value: int) -> None:
         if value <= self.low:
-            raise ValueError(f"{value} given, allowed is more than low = {self.low}")
+            raise ValueError(f"got {value}; expected more than low = {self.low}")
 
 
 def test_a_validator_that_looks_at_other_fields_is_told_as_a_fault() -> None:
     assert structured({"low": 1, "high": 2}, Ordered) == Ordered(low=1, high=2)
-    assert faults({"low": 3, "high": 2}, Ordered) == ("configuration: 2 given, allowed is more than low = 3",)
+    assert faults({"low": 3, "high": 2}, Ordered) == ("configuration: got 2; expected more than low = 3",)
 
 
 @attrs.frozen(kw_only=True)
@@ -189,9 +189,9 @@ def test_options_without_a_name_are_those_of_the_default_component() -> None:
         ({"model": {"latent_dim": 2}}, "model.name: missing; known: linear-vae, vae, vae-0, vae-1, vae-2, vae-3"),
         (
             {"model": {"name": 5}},
-            "model.name: 5 (an integer) given; known: linear-vae, vae, vae-0, vae-1, vae-2, vae-3",
+            "model.name: got 5 (an integer); known: linear-vae, vae, vae-0, vae-1, vae-2, vae-3",
         ),
-        ({"model": 5}, "model: 5 (an integer) given, allowed is a table with a name"),
+        ({"model": 5}, "model: got 5 (an integer); expected a table with a name"),
         (
             {"model": "vea-1"},
             "model.name: unknown model 'vea-1' (did you mean 'vae-1'?). Known: linear-vae, vae, vae-0,",

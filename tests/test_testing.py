@@ -141,7 +141,7 @@ def test_a_built_model_is_checked_and_left_as_it_was() -> None:
         (Unused(), "does not depend on parameter 'unused', so it never trains"),
         (Detached(), "does not depend on parameter 'log_var'"),
         (LogStd(), "says that 'log_var' is ln σ² of the decoder, but the ELBO's gradient says not"),
-        (WrongWeight(), r"constrained_weight.* shape \(4, 4\); expected is \(F, 2\)"),
+        (WrongWeight(), r"constrained_weight.* shape \(4, 4\); expected \(F, 2\)"),
         (WrongError(), "expected_squared_error.* is not what samples average to"),
         (nn.Linear(4, 2), "must return a torch.nn.Module with encode"),
     ],
@@ -268,7 +268,7 @@ def test_the_built_in_constraints_keep_their_contract(name: str, options: dict[s
         (InPlace(), "changes its argument"),
         (Widen(), "returns torch.float64 for torch.float32"),
         (Lost(), "does not depend on the weight"),
-        (Negative(), "expected is a finite number ≥ 0"),
+        (Negative(), "expected a finite number ≥ 0"),
         (Steep(), "gradient of penalty.weight. is not finite"),
         (object(), "must return an object with project"),
     ],
@@ -307,7 +307,7 @@ def test_the_built_in_schedules_keep_their_contract(name: str) -> None:
 @pytest.mark.parametrize(
     ("schedule", "message"),
     [
-        (Formula(lambda step, _total: -step), r"weight\(1, 2\) is -1.0; expected is a finite number ≥ 0"),
+        (Formula(lambda step, _total: -step), r"weight\(1, 2\) is -1.0; expected a finite number ≥ 0"),
         (Formula(lambda _step, _total: float("nan")), r"weight\(0, 1\) is nan"),
         (Formula(refuse), "it refuses every run of 1, 2, 3, 10, 1000 steps: annealing: too short"),
         (Counting(), "gets other weights the second time"),

@@ -111,9 +111,7 @@ def test_evaluations_further_apart_than_the_run_is_long_are_its_first_and_last_a
 
 @pytest.mark.parametrize("epochs", [0, -1.0, math.inf, math.nan])
 def test_evaluations_that_never_come_or_always_are_refused(epochs: float) -> None:
-    with pytest.raises(
-        ConfigError, match=r"training\.evaluate_every: .* given, allowed is a (finite number|number > 0)"
-    ):
+    with pytest.raises(ConfigError, match=r"training\.evaluate_every: .*; expected a (finite number|number > 0)"):
         configure("vae-1", evaluate_every=epochs)
 
 

@@ -125,7 +125,7 @@ def test_a_batch_of_all_points_is_one_step_per_epoch() -> None:
 
 
 def test_a_batch_larger_than_the_data_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"training\.batch_size: 24 given, allowed is at most 23"):
+    with pytest.raises(ConfigError, match=r"training\.batch_size: got 24; expected at most 23"):
         Batches(NUMBERED, (7,), POINTS + 1, noise_of(None))
 
 

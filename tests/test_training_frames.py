@@ -135,8 +135,8 @@ def test_evaluations_and_frames_at_the_same_step_see_the_same_parameters() -> No
 
 def test_more_frames_than_a_run_file_should_hold_are_refused_with_how_many_may_be() -> None:
     dataset = {"name": "circle", "points": 4000}
-    with pytest.raises(ConfigError, match=r"training.snapshots: 10,000 given, .* so give at most 8,") as refused:
+    with pytest.raises(ConfigError, match=r"training.snapshots: got 10,000, .* so give at most 8,") as refused:
         build_experiment(configure("vae-1", snapshots=10_000, dataset=dataset))
     assert "67,108,864" in str(refused.value)
-    with pytest.raises(ConfigError, match=r"training.snapshots: 10001 given"):
+    with pytest.raises(ConfigError, match=r"training.snapshots: got 10001"):
         configure("vae-1", snapshots=10_001)

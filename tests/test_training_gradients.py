@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,7 +164,12 @@ def test_a_model_that_needs_samples_is_refused_without_noise() -> None:
 )
 @pytest.mark.filterwarnings("ignore")  # torch.compile's own, on whatever it finds on a machine
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_compiled_functions_give_the_same_numbers(replicas: int) -> None:
+def test_compiled_functions_give_the_same_numbers(
+    replicas: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Kernels that were compiled for another vector width (ATEN_CPU_CAPABILITY) fail when torch finds them again.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+
     def build(mode: str | None) -> Step:
         models = [build_model("vae-3", 5, seed=seed, latent_dim=2) for seed in range(replicas)]
         return build_step(models, StepSettings(compile_mode=mode), replicas)

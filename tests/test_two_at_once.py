@@ -62,7 +62,7 @@ def test_without_overwrite_an_existing_run_is_refused_as_before(tmp_path: Path) 
     before = everything_in(tmp_path)
     refused = second_trainer(write_config(tmp_path.parent, LONG), "--out", tmp_path)
     assert refused.returncode == 1
-    assert "exists already; give --overwrite" in refused.stderr
+    assert "already exists; give --overwrite" in refused.stderr
     assert everything_in(tmp_path) == before
 
 

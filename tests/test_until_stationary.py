@@ -44,7 +44,8 @@ def test_replicas_each_end_with_a_certificate(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stop_after", [3, 40])
 @pytest.mark.parametrize("model", ["linear-vae", "vae-1"])
 def test_a_resumed_polish_is_bitwise_as_if_never_interrupted(tmp_path: Path, model: str, stop_after: int) -> None:
-    config = configure(model, polish_steps=12, replicas=2, tolerance=0.2, **STATIONARY)
+    network = {"name": "mlp", "hidden": [4]}
+    config = configure(model, polish_steps=6, replicas=2, tolerance=0.2, network=network, **STATIONARY)
     with train(config, out=tmp_path / "whole") as run:
         whole = run.checkpoint(), run.series("elbo"), run.checkpoint_step
     experiment = build_experiment(config)

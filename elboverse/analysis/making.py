@@ -49,7 +49,7 @@ def analyze(
         AnalysisError: the runs lack what it needs.
         ConfigError: an option is unknown or has a value that is not allowed.
         RunFileError: a run file cannot be read.
-        UnknownNameError: there is no such analysis.
+        UnknownNameError: no such analysis exists.
 
     Example:
         >>> elboverse.analyze("runs/eight", "collapse", threshold=0.9).notes  # doctest: +SKIP
@@ -181,7 +181,7 @@ def numbers(registered: Registered, result: Result) -> dict[str, Any]:
     try:
         json.dumps(found, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise PluginError(f"{owner(registered)}: its data is no JSON: {error}") from error
+        raise PluginError(f"{owner(registered)}: its data is not JSON: {error}") from error
     return dict(found)
 
 

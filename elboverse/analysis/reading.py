@@ -56,7 +56,7 @@ class Reading:
     def __attrs_post_init__(self) -> None:
         if self.replica is not None and self.replica >= self.run.replicas:
             raise AnalysisError(
-                f"{self.run.path}: replica {self.replica} given, allowed is 0 … {self.run.replicas - 1}, "
+                f"{self.run.path}: got replica {self.replica}; expected 0 … {self.run.replicas - 1}, "
                 f"since the run has {plural(self.run.replicas, 'replica')}"
             )
 

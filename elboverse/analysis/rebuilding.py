@@ -101,7 +101,7 @@ def put_parameters(model: nn.Module, stored: Mapping[str, Array], replicas: int,
         names = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
         raise AnalysisError(
             f"{where}: the checkpoint does not hold this model's parameters: {names[0]} has the shape "
-            f"{found.get(names[0], 'of nothing')}, expected is {expected.get(names[0], 'that it is not there')}"
+            f"{found.get(names[0], 'of nothing')}; expected {expected.get(names[0], 'that it is not there')}"
         )
     for name, tensor in tensors.items():
         values = stored[name][replica]

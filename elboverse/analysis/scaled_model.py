@@ -93,7 +93,7 @@ class ScaledModel:
 
     @property
     def prior_variance(self) -> Array:
-        """α²_h, shape (H,); of a prior that is no diagonal Gaussian, from 10,000 samples of it."""
+        """α²_h, shape (H,); of a prior that is not a diagonal Gaussian, from 10,000 samples of it."""
         prior = self.model.prior()
         if type(prior) is DiagonalGaussian:
             return to_numpy(prior.variance)
@@ -165,7 +165,7 @@ class ScaledModel:
     def decoder_moments(self, latents: Array) -> tuple[Array, Array]:
         """Return mean μ and variance σ² of p(x|z) for latents (M, H), both of shape (M, D), in scaled units.
 
-        The variance of a decoder that is no Gaussian is not a number: its distribution is in its samples.
+        The variance of a decoder that is not a Gaussian is not a number: its distribution is in its samples.
         """
         means, variances = [], []
         with torch.no_grad():

@@ -54,7 +54,7 @@ def load(run: Any, replica: int = 0, *, data: Any = None, device: str = "cpu") -
         device: where it computes.
 
     Raises:
-        RunFileError: there is no such run.
+        RunFileError: no such run exists.
         AnalysisError: the model cannot be rebuilt.
 
     Example:
@@ -106,7 +106,7 @@ class TrainedModel(ScaledModel):
             device: where it computes, such as ``"cuda"``.
 
         Raises:
-            AnalysisError: there is no such replica, a plugin that the run needs is missing, or the checkpoint does not
+            AnalysisError: no such replica exists, a plugin that the run needs is missing, or the checkpoint does not
                 fit the model.
         """
         if not 0 <= replica < run.replicas:
@@ -326,7 +326,7 @@ class TrainedModel(ScaledModel):
 
     @property
     def module(self) -> nn.Module:
-        """The model as a plain `torch.nn.Module`, in scaled units, to go on with."""
+        """The model as a plain `torch.nn.Module`, in scaled units, to go on training with."""
         return cast(nn.Module, self.model)
 
     def fitting(self, points: Any, what: str = "the points") -> Points:

@@ -57,16 +57,29 @@ class Rebuilt:
     @property
     def source(self) -> str:
         """What the points are, in words."""
-        return f"{'held-out' if self.split == 'held_out' else 'training'} points"
+        return f"{self.point} points"
+
+    @property
+    def point(self) -> str:
+        """What kind of point each of them is: ``held-out`` or ``training``."""
+        return "held-out" if self.split == "held_out" else "training"
+
+    def counted(self, count: int) -> str:
+        """Return a count of the points, as in ``1 held-out point``."""
+        return plural(count, f"{self.point} point")
 
     def described(self) -> str:
         """Return what the run is, for titles, with the number of steps that it was trained."""
         return f"{self.reading.described()}, after {plural(self.reading.run.checkpoint_step, 'step')}"
 
-    def caveats(self) -> list[str]:
-        """Return notes on an unfinished or untrained run, and on held-out points that there are none of."""
+    def caveats(self, *, wants_held_out: bool = True) -> list[str]:
+        """Return notes on an unfinished or untrained run, and on the points, where the run holds none out.
+
+        Args:
+            wants_held_out: whether the analysis would rather use held-out points.
+        """
         notes = []
-        if self.split != "held_out":
+        if wants_held_out and self.split != "held_out":
             notes.append("The run holds out no points, so training points are used.")
         if self.reading.run.checkpoint_step == 0:
             notes.append("The model is as it was initialised: no step is saved.")

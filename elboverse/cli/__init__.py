@@ -143,7 +143,7 @@ def _local_plugins(arguments: Sequence[str]) -> Iterator[list[str]]:
             rest.append(argument)
     for file in files:
         if not Path(file).is_file():
-            raise click.UsageError(f"--plugin {file or '(nothing)'}: there is no such file; give a Python file.")
+            raise click.UsageError(f"--plugin {file or '(nothing)'} does not exist; give a Python file.")
     before = {name: os.environ.get(name) for name in (FILES_VARIABLE, REFUSED_VARIABLE)}
     if files:
         os.environ[FILES_VARIABLE] = os.pathsep.join(str(Path(file).resolve()) for file in files)

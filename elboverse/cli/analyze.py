@@ -41,7 +41,7 @@ class AnalysisGroup(click.Group):
         """Return the command of an analysis; it is imported now, and no other is.
 
         Raises:
-            UnknownNameError: there is no such analysis.
+            UnknownNameError: no such analysis exists.
             PluginError: it cannot be imported, or its options cannot be given on a command line.
         """
         registry = discover()

@@ -31,7 +31,7 @@ __all__ = ["availability", "data"]
 _SHOWN_NAMES: Final = 20
 
 _overrides = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set an option of the dataset; may be given again."
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set an option of the dataset; repeatable."
 )
 _seed = click.option("--seed", type=click.IntRange(min=0), default=0, help="The run's seed.  [default: 0]")
 
@@ -197,7 +197,7 @@ def _select(registry: Registry, table: dict[str, Any]) -> Selection:
     try:
         return structure_selection(build_converter(registry), registry, "dataset", table)
     except Faults as faults:
-        raise ConfigError([".".join(("dataset", *path)) + f": {message}" for path, message in faults.faults]) from None
+        raise ConfigError(faults.below("dataset")) from None
 
 
 def _built(selection: Selection, seed: int) -> Data:

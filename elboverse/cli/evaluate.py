@@ -141,7 +141,7 @@ def _attribute(text: str) -> Any:
     """Return NAME of FILE.py:NAME, or of an importable module:NAME.
 
     Raises:
-        DataError: there is no such file, module or name.
+        DataError: no such file, module or name exists.
     """
     source, colon, name = text.rpartition(":")
     if not colon or not source or not name:

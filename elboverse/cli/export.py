@@ -117,7 +117,7 @@ def _put(path: Path, write: Callable[[Path], None], *, overwrite: bool) -> Path:
         AnalysisError: it is there already, and is not to be replaced.
     """
     if path.exists() and not overwrite:
-        raise AnalysisError(f"{path}: exists already; give --overwrite to replace it, or another place with --out")
+        raise AnalysisError(f"{path}: already exists; give --overwrite to replace it, or another place with --out")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:

@@ -35,11 +35,11 @@ def check_figure(path: Path, *, moving: bool = False) -> None:
         moving: whether it may be an animation.
 
     Raises:
-        AnalysisError: its ending is none of a figure's, there is no folder for it, or no ffmpeg for an MP4.
+        AnalysisError: its ending is not that of a figure, its folder does not exist, or ffmpeg is missing for an MP4.
     """
     allowed = _SUFFIXES + _MOVING if moving else _SUFFIXES
     if path.suffix.lower() not in allowed:
-        raise AnalysisError(f"--figure: {str(path)!r} given, allowed is a file that ends in {', '.join(allowed)}")
+        raise AnalysisError(f"--figure: got {str(path)!r}; expected a file that ends in {', '.join(allowed)}")
     if path.is_dir():
         raise AnalysisError(f"--figure: {path} is a folder; give the name of a file in it")
     if not path.parent.is_dir():

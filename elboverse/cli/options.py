@@ -13,7 +13,7 @@ import click
 
 from elboverse.components.registry import Registry
 from elboverse.config.structuring import build_converter, structure
-from elboverse.errors import ConfigError, PluginError
+from elboverse.errors import ConfigError, Fault, PluginError
 
 __all__ = ["data_option", "options_of", "structured"]
 
@@ -40,7 +40,7 @@ def options_of(cls: type[Any], owner: str) -> list[click.Option]:
 
     A field `drop_threshold: float = 0.5` becomes ``--drop-threshold FLOAT``; its help is ``metadata["help"]``. A bool
     becomes a pair ``--flag / --no-flag``, a `Literal` of strings a choice, ``X | None`` an option that may be left
-    out, and ``tuple[X, ...]`` one that may be given again.
+    out, and ``tuple[X, ...]`` one that is repeatable.
 
     Args:
         cls: an attrs class.
@@ -68,9 +68,11 @@ def structured(registry: Registry, cls: type[Any], values: Mapping[str, Any]) ->
         raise ConfigError([_by_option(fault) for fault in error.faults]) from None
 
 
-def _by_option(fault: str) -> str:
-    name, separator, what = fault.partition(": ")
-    return f"--{name.replace('_', '-')}{separator}{what}"
+def _by_option(fault: Fault) -> Fault:
+    if not fault.path:
+        return fault
+    name, *inside = fault.path
+    return attrs.evolve(fault, path=(f"--{name.replace('_', '-')}", *inside))
 
 
 def _option(field: attrs.Attribute[Any], owner: str) -> click.Option:
@@ -95,7 +97,7 @@ def _option(field: attrs.Attribute[Any], owner: str) -> click.Option:
     if option_type is None:
         raise PluginError(
             f"{owner}: the field {field.name!r} has the type {field.type!r}, which no command-line option can have; "
-            f"allowed are bool, int, float, str, Path, a Literal of strings, a tuple of one of them, or one or None"
+            f"expected bool, int, float, str, Path, a Literal of strings, a tuple of one of them, or one or None"
         )
     return click.Option([flag, field.name], type=option_type, **settings)
 

@@ -81,7 +81,7 @@ def report(run: Path, out: Path | None, data: Path | None, *, overwrite: bool) -
             f"--out {out}: got a file of type {out.suffix!r}; expected .html, which a browser can print"
         )
     if out.exists() and not overwrite:
-        raise AnalysisError(f"{out}: exists already; give --overwrite to replace it, or another file with --out")
+        raise AnalysisError(f"{out}: already exists; give --overwrite to replace it, or another file with --out")
     if not out.parent.is_dir():
         raise AnalysisError(f"--out: the folder {out.parent} does not exist; create it first")
     with Run.open(run) as opened:

@@ -47,7 +47,7 @@ _FIGURES: Final = (".png", ".pdf")
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="RUN.h5",
-    help="Take a finished run, or the folder of a sweep, in place of training; may be given again.",
+    help="Take a finished run, or the folder of a sweep, in place of training; repeatable.",
 )
 @click.option("--quick", is_flag=True, help="Scale the experiment down to less than two minutes on two cores.")
 @click.option(
@@ -61,7 +61,7 @@ _FIGURES: Final = (".png", ".pdf")
     "overrides",
     multiple=True,
     metavar="KEY.PATH=VALUE",
-    help="Override one value of the config, such as training.replicas=2; may be given again.",
+    help="Override one value of the config, such as training.replicas=2; repeatable.",
 )
 @click.option("--list", "listing", is_flag=True, help="List the experiments, their data and how long they take.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the tables.")

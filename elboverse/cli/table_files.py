@@ -35,7 +35,7 @@ def check_table_file(path: Path, *, overwrite: bool) -> None:
         if path.is_dir():
             raise AnalysisError(f"-o {path}: a folder; name a file in it")
         if not path.parent.is_dir():
-            raise AnalysisError(f"-o {path}: there is no folder {path.parent}; make it first")
+            raise AnalysisError(f"-o {path}: the folder {path.parent} does not exist; make it first")
         if path.exists() and not overwrite:
             raise AnalysisError(f"-o {path}: already exists; give --overwrite to replace it, or another file")
     except OSError as error:

@@ -45,7 +45,7 @@ __all__ = ["train"]
     "overrides",
     multiple=True,
     metavar="KEY.PATH=VALUE",
-    help="Override one value of the config, such as model.latent_dim=8; may be given again.",
+    help="Override one value of the config, such as model.latent_dim=8; repeatable.",
 )
 @click.option(
     "--out",
@@ -65,7 +65,7 @@ __all__ = ["train"]
     "resumed",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Go on with an interrupted run, its folder or run.h5, or with a sweep, its folder. With --set "
+    help="Resume an interrupted run, its folder or run.h5, or with a sweep, its folder. With --set "
     "training.epochs=N, extend it.",
 )
 @click.option(

@@ -260,7 +260,7 @@ class _Repeated:
         types = {first.mean.dtype, first.log_var.dtype}
         if types != {value.dtype}:
             given_types = ", ".join(sorted(str(one) for one in types))
-            raise PluginError(f"{self._who}: {what} returns {given_types} for {value.dtype}; expected is the same")
+            raise PluginError(f"{self._who}: {what} returns {given_types} for {value.dtype}; expected the same")
         if drawn and not self._training:
             raise PluginError(
                 f"{self._who}: {what} draws random numbers from torch in evaluation mode; noise is passed in by the "

@@ -55,27 +55,27 @@ def require_data(data: Any, who: str) -> Data:
         who: the dataset and its plugin, for messages.
 
     Raises:
-        PluginError: it is no `contracts.Data`, or shapes do not fit each other.
-        DataError: there is no training point, or a value is not finite.
+        PluginError: it is not a `contracts.Data`, or shapes do not fit each other.
+        DataError: it has no training points, or a value is not finite.
     """
     if not isinstance(data, Data):
         raise PluginError(f"{who}: build must return elboverse.contracts.Data, not {type(data).__name__}")
     for name, part in (("train", data.train), ("held_out", data.held_out)):
         if not isinstance(part, Tensor):
-            raise PluginError(f"{who}: {name} is a {type(part).__name__}; expected is a torch.Tensor")
+            raise PluginError(f"{who}: {name} is a {type(part).__name__}; expected a torch.Tensor")
         if part.ndim != 2 or part.shape[1] != data.dimension or part.dtype not in POINT_TYPES:
             raise PluginError(
-                f"{who}: {name} has shape {tuple(part.shape)} and type {part.dtype}; expected is (points, "
+                f"{who}: {name} has shape {tuple(part.shape)} and type {part.dtype}; expected (points, "
                 f"{data.dimension}) for points of shape {data.shape}, floating point or bytes (uint8)"
             )
     if not isinstance(data.scaling, Scaling):
-        raise PluginError(f"{who}: scaling is a {type(data.scaling).__name__}; expected is elboverse.contracts.Scaling")
+        raise PluginError(f"{who}: scaling is a {type(data.scaling).__name__}; expected elboverse.contracts.Scaling")
     for name, part in (("offset", data.scaling.offset), ("scale", data.scaling.scale)):
         _require_shape(part, (data.dimension,), f"{who}: scaling.{name}")
     if data.train.dtype != data.held_out.dtype:
-        raise PluginError(f"{who}: train has type {data.train.dtype}, held_out {data.held_out.dtype}; expected is one")
+        raise PluginError(f"{who}: train has type {data.train.dtype}, held_out {data.held_out.dtype}; expected one")
     if len(data.train) == 0:
-        raise DataError(f"{who}: there is no training point")
+        raise DataError(f"{who}: it has no training points")
     for part, name in ((data.train, "train"), (data.held_out, "held out")):
         if len(part) and part.is_floating_point():
             require_finite(part, f"{who}, {name}")
@@ -90,34 +90,34 @@ def _require_conditions(conditions: Any, data: Data, who: str) -> None:
     width = sum(column.width for column in data.condition_columns)
     _require_shape(conditions, (len(data.train) + len(data.held_out), width), f"{who}: conditions")
     if not conditions.is_floating_point():
-        raise PluginError(f"{who}: conditions have type {conditions.dtype}; expected is floating point")
+        raise PluginError(f"{who}: conditions have type {conditions.dtype}; expected floating point")
     if not bool(conditions.isfinite().all()):
         raise DataError(f"{who}: got conditions that are not finite; expected numbers")
     if data.stream is not None:
-        raise PluginError(f"{who}: conditions are given beside a stream; expected is only one")
+        raise PluginError(f"{who}: conditions are given beside a stream; expected only one")
     if data.augment is not None:
-        raise PluginError(f"{who}: augment is given beside conditions; expected is only one")
+        raise PluginError(f"{who}: augment is given beside conditions; expected only one")
 
 
 def _require_stream(stream: Any, data: Data, who: str) -> None:
     if not isinstance(stream, Stream):
         raise PluginError(
-            f"{who}: stream is a {type(stream).__name__}; expected is an object with points_per_pass, regimes, "
+            f"{who}: stream is a {type(stream).__name__}; expected an object with points_per_pass, regimes, "
             "points(first, count) and held_out(position)"
         )
     if data.augment is not None:
-        raise PluginError(f"{who}: augment is given beside a stream; expected is only one, so augment in stream.points")
+        raise PluginError(f"{who}: augment is given beside a stream; expected only one, so augment in stream.points")
     starts = [regime.first_point for regime in stream.regimes]
     for what, value in (
         ("points_per_pass", stream.points_per_pass),
         *(("first_point of a regime", start) for start in starts),
     ):
         if type(value) is not int:
-            raise PluginError(f"{who}: the {what} of its stream is {value!r}; expected is an int")
+            raise PluginError(f"{who}: the {what} of its stream is {value!r}; expected an int")
     ascending = starts == sorted(set(starts)) and all(start < stream.points_per_pass for start in starts)
     if not starts or starts[0] != 0 or not ascending:
         raise PluginError(
-            f"{who}: the regimes of its stream begin at points {starts} of {stream.points_per_pass}; expected is that "
+            f"{who}: the regimes of its stream begin at points {starts} of {stream.points_per_pass}; expected that "
             "the first one begins at 0 and each other one after the one before, within the pass"
         )
     for regime in stream.regimes:
@@ -128,11 +128,11 @@ def _require_stream(stream: Any, data: Data, who: str) -> None:
     ):
         _require_shape(part, (rows, data.dimension), f"{who}: {what}")
         if not part.is_floating_point():
-            raise PluginError(f"{who}: {what} has type {part.dtype}; expected is floating point")
+            raise PluginError(f"{who}: {what} has type {part.dtype}; expected floating point")
     if not data.train.is_floating_point():
-        raise PluginError(f"{who}: train has type {data.train.dtype}; expected is floating point, as of its stream")
+        raise PluginError(f"{who}: train has type {data.train.dtype}; expected floating point, as of its stream")
     if bool(len(data.held_out)) != bool(len(stream.held_out(0))):
-        raise PluginError(f"{who}: only one of held_out and stream.held_out(0) is empty; expected is both or none")
+        raise PluginError(f"{who}: only one of held_out and stream.held_out(0) is empty; expected both or none")
 
 
 def _require_eigenvalues(regime: Regime, dimension: int, who: str) -> None:
@@ -173,13 +173,13 @@ def require_model(model: Any, points: Tensor, who: str, observed: int | None = N
         observed: D; what the model leaves of the points by default.
 
     Raises:
-        PluginError: it is no module with the methods of `contracts.Model`, or a Gaussian has another shape.
+        PluginError: it is not a module with the methods of `contracts.Model`, or a Gaussian has another shape.
     """
     require_module(model, who)
     batch, dimension = len(points), points.shape[1] - families.conditions_of(model)
     if observed is not None and dimension != observed:
         raise PluginError(
-            f"{who}: its attribute condition_dimension is {families.conditions_of(model)}; expected is "
+            f"{who}: its attribute condition_dimension is {families.conditions_of(model)}; expected "
             f"{points.shape[1] - observed}, which `build` is given as `conditions`"
         )
     training = model.training
@@ -190,13 +190,13 @@ def require_model(model: Any, points: Tensor, who: str, observed: int | None = N
             if prior.log_var.ndim != 1 or prior.mean.shape != prior.log_var.shape:
                 raise PluginError(
                     f"{who}: prior() has a mean of shape {tuple(prior.mean.shape)} and a log_var of shape "
-                    f"{tuple(prior.log_var.shape)}; expected is (H,) for both"
+                    f"{tuple(prior.log_var.shape)}; expected (H,) for both"
                 )
             if prior.mean.any():
                 raise PluginError(f"{who}: prior() has a mean that is not zero; the entropy sum needs a centred prior")
         elif not isinstance(getattr(model, "latent_dim", None), int):
             raise PluginError(
-                f"{who}: expected an attribute latent_dim, the number of latents H, since its prior is no "
+                f"{who}: expected an attribute latent_dim, the number of latents H, since its prior is not a "
                 "DiagonalGaussian"
             )
         latent_dim = families.latent_dim(model)
@@ -220,23 +220,23 @@ def require_model(model: Any, points: Tensor, who: str, observed: int | None = N
     variances = model.variance_parameters()
     if not isinstance(variances, VarianceParameters):
         raise PluginError(
-            f"{who}: variance_parameters() returns a {type(variances).__name__}; expected is an "
+            f"{who}: variance_parameters() returns a {type(variances).__name__}; expected an "
             "elboverse.contracts.VarianceParameters"
         )
     unknown = [name for name in (*variances.closed_form, *variances.heads) if name not in names]
     if unknown:
-        raise PluginError(f"{who}: variance_parameters() names {', '.join(unknown)}, which is no parameter of it")
+        raise PluginError(f"{who}: variance_parameters() names {', '.join(unknown)}, which is not a parameter of it")
     if variances.decoder is not None and type(decoder) is DiagonalGaussian:
         shape = tuple(names[variances.decoder].shape)
         if shape not in {(), (dimension,)}:
-            raise PluginError(f"{who}: {variances.decoder!r} has shape {shape}; expected is () or ({dimension},)")
+            raise PluginError(f"{who}: {variances.decoder!r} has shape {shape}; expected () or ({dimension},)")
         _require_shape(decoder.log_var, shape, f"{who}: the log_var of decode(z), which is {variances.decoder!r},")
     if variances.prior is not None:
         _require_shape(names[variances.prior], (latent_dim,), f"{who}: {variances.prior!r}")
     free = family.gaussian and model.prior().log_var is not (names.get(variances.prior or ""))
     if free and model.prior().log_var.requires_grad:
         raise PluginError(
-            f"{who}: the log_var of prior() is computed from parameters; expected is that it is fixed, or the very "
+            f"{who}: the log_var of prior() is computed from parameters; expected a fixed one, or the very "
             "parameter that variance_parameters() names as prior"
         )
     return int(latent_dim)
@@ -257,13 +257,11 @@ def require_constraint(constraint: Any, model: nn.Module, who: str) -> Projectio
     if not isinstance(constraint, Projection | Penalty):
         raise PluginError(f"{who}: build must return an object with project(weight) or penalty(weight)")
     if not isinstance(model, Constrainable):
-        raise ConfigError(
-            f"constraint: {who} given, but {type(model).__name__} has no weight to constrain; leave it out"
-        )
+        raise ConfigError(f"constraint: got {who}, but {type(model).__name__} has no weight to constrain; leave it out")
     try:
         weight = model.get_parameter(model.constrained_weight()).detach()
     except TypeError as error:
-        raise ConfigError(f"constraint: {who} given, but {error}; leave it out or take another network") from error
+        raise ConfigError(f"constraint: got {who}, but {error}; leave it out or take another network") from error
     if isinstance(constraint, Projection):
         _require_shape(constraint.project(weight.clone()), tuple(weight.shape), f"{who}: project(weight)")
     else:
@@ -280,14 +278,14 @@ def require_betas(schedule: Any, total_steps: int, who: str) -> npt.NDArray[np.f
         who: the schedule and its plugin, for messages.
 
     Raises:
-        PluginError: it is no schedule, or some β is negative or not finite.
+        PluginError: it is not a schedule, or some β is negative or not finite.
     """
     if not isinstance(schedule, AnnealingSchedule):
         raise PluginError(f"{who}: build must return an object with weight(step, total_steps)")
     betas = np.fromiter((schedule.weight(step, total_steps) for step in range(total_steps)), np.float64, total_steps)
     bad = np.flatnonzero(~(np.isfinite(betas) & (betas >= 0)))
     if len(bad):
-        raise PluginError(f"{who}: weight({bad[0]}, {total_steps}) is {betas[bad[0]]}; expected is a finite number ≥ 0")
+        raise PluginError(f"{who}: weight({bad[0]}, {total_steps}) is {betas[bad[0]]}; expected a finite number ≥ 0")
     return betas
 
 
@@ -346,7 +344,7 @@ def _require_distribution(value: Any, what: str, methods: tuple[str, ...]) -> An
     if type(value) is DiagonalGaussian:
         for name, part in zip(value._fields, value, strict=True):
             if not isinstance(part, Tensor):
-                raise PluginError(f"{what} has a {name} that is a {type(part).__name__}; expected is a torch.Tensor")
+                raise PluginError(f"{what} has a {name} that is a {type(part).__name__}; expected a torch.Tensor")
     missing = [name for name in methods if not hasattr(value, name)]
     if missing:
         raise PluginError(
@@ -381,7 +379,7 @@ def _require_terms(model: Any, points: Tensor, latent_dim: int, family: families
 def _require_shape(value: Tensor, expected: tuple[int, ...], what: str) -> None:
     if not isinstance(value, Tensor) or tuple(value.shape) != expected:
         actual = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise PluginError(f"{what} has shape {actual}; expected is {expected}")
+        raise PluginError(f"{what} has shape {actual}; expected {expected}")
 
 
 def _require_broadcast(value: Tensor, target: tuple[int, ...], what: str) -> None:
@@ -389,6 +387,6 @@ def _require_broadcast(value: Tensor, target: tuple[int, ...], what: str) -> Non
         own in {1, wanted} for own, wanted in zip(reversed(value.shape), reversed(target), strict=False)
     )
     if value.ndim > len(target) or not all(fits):
-        raise PluginError(f"{what} has shape {tuple(value.shape)}; expected is {target} or what broadcasts to it")
+        raise PluginError(f"{what} has shape {tuple(value.shape)}; expected {target} or what broadcasts to it")
     if math.prod(value.shape) == 0:
         raise PluginError(f"{what} is empty")

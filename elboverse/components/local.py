@@ -52,7 +52,7 @@ def files_of_config(names: Any, folder: Path | None) -> list[Path]:
         folder: of the config; None where the config is not a file.
 
     Raises:
-        ConfigError: a name leads out of the folder of the config, or there is no such file.
+        ConfigError: a name leads out of the folder of the config, or no such file exists.
     """
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f'plugins: got {names!r}; expected a list of file names such as ["my_model.py"]')
@@ -64,7 +64,7 @@ def files_of_config(names: Any, folder: Path | None) -> list[Path]:
         if path.parent != Path(folder or ".").resolve() or path.suffix != ".py":
             raise ConfigError(f"plugins: got {name!r}; expected the name of a .py file in the folder of the config")
         if not path.is_file():
-            raise ConfigError(f"plugins: got {name!r}; there is no such file in {path.parent}")
+            raise ConfigError(f"plugins: got {name!r}; no such file exists in {path.parent}")
         found.append(path)
     return found
 

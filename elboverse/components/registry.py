@@ -71,7 +71,7 @@ class Registered:
         """Return the attrs class of the component's options, importing it if need be.
 
         Raises:
-            PluginError: it cannot be imported or is no attrs class.
+            PluginError: it cannot be imported or is not an attrs class.
         """
         found = self._import(self.component.config)
         who = f"{self.kind} {self.name!r} of plugin {self.plugin}"
@@ -323,7 +323,7 @@ class Registry:
 
 
 def _require_same_file(found: Registered, then: tuple[str, str] | None) -> None:
-    """Refuse a plugin file that is no longer what a run was made with."""
+    """Refuse a plugin file that differs from what a run was made with."""
     version = found.plugin.version
     if then is None or not then[1].startswith(FILE_VERSION) or not version.startswith(FILE_VERSION):
         return

@@ -88,7 +88,7 @@ def with_paths_from(folder: Path, table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _found(folder: Path, text: str) -> str:
-    path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises where there is no such user
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises where no such user exists
     beside = Path(os.path.abspath(folder / path))  # noqa: PTH100 - Path.resolve would follow links
     here = Path(os.path.abspath(path))  # noqa: PTH100
     return str(here if not beside.exists() and here.exists() else beside)

@@ -17,7 +17,7 @@ import attrs
 import cattrs
 
 from elboverse.components.registry import Registry, Selection
-from elboverse.errors import ConfigError, ElboverseError, PluginError, nearest
+from elboverse.errors import ConfigError, ElboverseError, Fault, PluginError, UnknownKey, nearest
 
 __all__ = [
     "Faults",
@@ -33,20 +33,25 @@ NAME_KEY = "name"
 
 
 class Faults(ValueError):  # noqa: N818 - it is many errors
-    """Faults found while structuring one value: pairs of a path inside it and what is wrong there."""
+    """Faults found while structuring one value, each with its path inside that value."""
 
-    def __init__(self, faults: Iterable[tuple[tuple[str, ...], str]]) -> None:
+    def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)
-        super().__init__("; ".join(message for _, message in self.faults))
+        super().__init__("; ".join(map(str, self.faults)))
 
     @classmethod
-    def single(cls, message: str) -> Faults:
-        """Return one fault of the value itself."""
-        return cls([((), message)])
+    def misfit(cls, given: str, expected: str, hint: str = "") -> Faults:
+        """Return one fault of the value itself: what was given, what was expected, and what helps."""
+        return cls([Fault(given=given, expected=expected, hint=hint)])
 
-    def below(self, key: str) -> list[tuple[tuple[str, ...], str]]:
-        """Return the faults with their paths put below `key`."""
-        return [((key, *path), message) for path, message in self.faults]
+    @classmethod
+    def single(cls, problem: str) -> Faults:
+        """Return one fault of the value itself, in words."""
+        return cls([Fault(problem=problem)])
+
+    def below(self, *keys: str) -> list[Fault]:
+        """Return the faults with their paths below `keys`."""
+        return [fault.below(*keys) for fault in self.faults]
 
 
 def in_range(
@@ -80,7 +85,7 @@ def in_range(
                 or (maximum is not None and not number <= maximum)
                 or (below is not None and not number < below)
             ):
-                raise ValueError(f"{number!r} given, allowed is a number {' and '.join(bounds)}")
+                raise Faults.misfit(repr(number), f"a number {' and '.join(bounds)}")
 
     return validate
 
@@ -90,7 +95,7 @@ def one_of(*allowed: str) -> Callable[[Any, Any, Any], None]:
 
     def validate(_instance: Any, _attribute: Any, value: Any) -> None:
         if value not in allowed:
-            raise ValueError(_not_one_of(value, allowed))
+            raise _not_one_of(value, allowed)
 
     return validate
 
@@ -168,11 +173,9 @@ def _ignoring_type(read: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
     return lambda value, _t: read(value)
 
 
-def _located(faults: Faults, where: str) -> list[str]:
-    return [
-        f"{'.'.join(part for part in (where, *path) if part) or 'configuration'}: {message}"
-        for path, message in faults.faults
-    ]
+def _located(faults: Faults, where: str) -> list[Fault]:
+    placed = faults.below(where) if where else faults.faults
+    return [fault if fault.path else fault.below("configuration") for fault in placed]
 
 
 def _given(value: Any) -> str:
@@ -188,38 +191,38 @@ def _given(value: Any) -> str:
     if isinstance(value, bool):
         shown = str(value).lower()
     shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-    return f"{shown} ({kind.get(type(value), type(value).__name__)}) given"
+    return f"{shown} ({kind.get(type(value), type(value).__name__)})"
 
 
 def _integer(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise Faults.single(f"{_given(value)}, allowed is an integer")
+        raise Faults.misfit(_given(value), "an integer")
     if not -(2**63) <= value < 2**63:
-        raise Faults.single(f"{_given(value)}, allowed is an integer of at most 64 bits")
+        raise Faults.misfit(_given(value), "an integer of at most 64 bits")
     return value
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Faults.single(f"{_given(value)}, allowed is a number")
+        raise Faults.misfit(_given(value), "a number")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise Faults.single(f"{_given(value)}, allowed is a finite number")
+        raise Faults.misfit(_given(value), "a finite number")
     return number
 
 
 def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise Faults.single(f"{_given(value)}, allowed is true or false")
+        raise Faults.misfit(_given(value), "true or false")
     return value
 
 
 def _string(value: Any) -> str:
     if not isinstance(value, str):
-        raise Faults.single(f"{_given(value)}, allowed is a string")
+        raise Faults.misfit(_given(value), "a string")
     return value
 
 
@@ -227,11 +230,11 @@ def _path(value: Any) -> Path:
     if isinstance(value, Path):
         return value
     if not isinstance(value, str) or not value or "\0" in value:
-        raise Faults.single(f"{_given(value)}, allowed is a path")
+        raise Faults.misfit(_given(value), "a path")
     try:
         return Path(value).expanduser()
     except RuntimeError:
-        raise Faults.single(f"{_given(value)}, allowed is a path; there is no such user's home folder") from None
+        raise Faults.misfit(_given(value), "a path; no such user has a home folder") from None
 
 
 def _no_such_type(_value: Any, t: Any) -> Any:
@@ -241,16 +244,16 @@ def _no_such_type(_value: Any, t: Any) -> Any:
     )
 
 
-def _not_one_of(value: Any, allowed: Iterable[Any]) -> str:
+def _not_one_of(value: Any, allowed: Iterable[Any]) -> Faults:
     allowed = tuple(allowed)
     hint = nearest(value, [str(item) for item in allowed]) if isinstance(value, str) else ""
-    return f"{value!r} given, allowed is {', '.join(map(repr, allowed))}{f' ({hint})' if hint else ''}"
+    return Faults.misfit(repr(value), ", ".join(map(repr, allowed)), hint)
 
 
 def _literal(value: Any, literal: Any) -> Any:
     allowed = typing.get_args(literal)
     if not any(value == item and type(value) is type(item) for item in allowed):
-        raise Faults.single(_not_one_of(value, allowed))
+        raise _not_one_of(value, allowed)
     return value
 
 
@@ -261,7 +264,7 @@ def _origin(t: Any) -> Any:
 def _first_that_fits(converter: cattrs.Converter, value: Any, alternatives: tuple[Any, ...]) -> Any:
     if value is None and type(None) in alternatives:
         return None
-    messages: list[str] = []
+    found: list[Fault] = []
     for alternative in alternatives:
         if alternative is type(None):
             continue
@@ -270,23 +273,26 @@ def _first_that_fits(converter: cattrs.Converter, value: Any, alternatives: tupl
         except Faults as faults:
             if len(alternatives) == 1 + (type(None) in alternatives):
                 raise
-            messages.extend(message for _, message in faults.faults)
-    given = messages[0].split(", allowed is ")[0]
-    allowed = " or ".join(message.split(", allowed is ")[-1] for message in messages)
-    raise Faults.single(f"{given}, allowed is {allowed}")
+            found.extend(faults.faults)
+    # A value of the right kind whose inside is wrong is told as that; otherwise none fits, and all are told.
+    inside = [fault for fault in found if fault.path or fault.problem]
+    if inside:
+        raise Faults(inside[:1])
+    hints = dict.fromkeys(fault.hint for fault in found if fault.hint)
+    raise Faults.misfit(found[0].given, " or ".join(fault.expected for fault in found), "; ".join(hints))
 
 
 def _sequence(converter: cattrs.Converter, value: Any, t: Any) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise Faults.single(f"{_given(value)}, allowed is a list")
+        raise Faults.misfit(_given(value), "a list")
     arguments = typing.get_args(t)
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         inner = [arguments[0]] * len(value)
     elif len(arguments) == len(value):
         inner = list(arguments)
     else:
-        raise Faults.single(f"{len(value)} values given, allowed is a list of {len(arguments)}")
-    faults: list[tuple[tuple[str, ...], str]] = []
+        raise Faults.misfit(f"{len(value)} value{'s' if len(value) != 1 else ''}", f"a list of {len(arguments)}")
+    faults: list[Fault] = []
     items = []
     for index, (item, item_type) in enumerate(zip(value, inner, strict=True)):
         try:
@@ -300,9 +306,9 @@ def _sequence(converter: cattrs.Converter, value: Any, t: Any) -> tuple[Any, ...
 
 def _mapping(converter: cattrs.Converter, value: Any, t: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise Faults.single(f"{_given(value)}, allowed is a table")
+        raise Faults.misfit(_given(value), "a table")
     item_type = (typing.get_args(t) or (str, Any))[1]
-    faults: list[tuple[tuple[str, ...], str]] = []
+    faults: list[Fault] = []
     items = {}
     for key, item in value.items():
         try:
@@ -318,18 +324,18 @@ def _attrs_class(converter: cattrs.Converter, registry: Registry, raw: Any, cls:
     if isinstance(raw, cls):
         return raw
     if not isinstance(raw, Mapping):
-        raise Faults.single(f"{_given(raw)}, allowed is a table")
+        raise Faults.misfit(_given(raw), "a table")
     try:
         attrs.resolve_types(cls)
     except NameError as error:
         raise PluginError(f"{cls.__module__}.{cls.__qualname__}: {error}; import the types of its fields") from error
     fields = {field.alias or field.name: field for field in attrs.fields(cls) if field.init}
-    faults: list[tuple[tuple[str, ...], str]] = []
+    faults: list[Fault] = []
     for key in raw:
         if key not in fields:
             hint = nearest(str(key), fields)
             known = f"known here: {', '.join(fields)}" if fields else "no keys are allowed here"
-            faults.append(((str(key),), f"unknown key{f' ({hint})' if hint else ''}; {known}"))
+            faults.append(UnknownKey((str(key),), problem=f"unknown key{f' ({hint})' if hint else ''}", hint=known))
     values: dict[str, Any] = {}
     for key, field in fields.items():
         try:
@@ -338,7 +344,7 @@ def _attrs_class(converter: cattrs.Converter, registry: Registry, raw: Any, cls:
             elif key in raw:
                 values[key] = _validated(converter.structure(raw[key], field.type), field)
             elif field.default is attrs.NOTHING:
-                faults.append(((key,), "missing, and it has no default"))
+                faults.append(Fault((key,), problem="missing, and it has no default"))
         except Faults as found:
             faults.extend(found.below(key))
     if not faults:
@@ -355,6 +361,8 @@ def _validated(value: Any, field: attrs.Attribute[Any]) -> Any:
             field.validator(None, field, value)
         except AttributeError:
             pass  # it looks at the other fields of its instance, and runs again when there is one
+        except Faults:
+            raise
         except (ValueError, TypeError) as error:
             raise Faults.single(str(error.args[0] if error.args else error)) from None
     return value
@@ -391,14 +399,15 @@ def structure_selection(converter: cattrs.Converter, registry: Registry, kind: s
     if isinstance(table, str):
         table = {NAME_KEY: table}
     if not isinstance(table, Mapping):
-        raise Faults.single(f"{_given(table)}, allowed is a table with a name")
+        raise Faults.misfit(_given(table), "a table with a name")
     name = table.get(NAME_KEY)
     if not isinstance(name, str):
         known = ", ".join(registry.names(kind))
-        raise Faults([((NAME_KEY,), f"{'missing' if name is None else _given(name)}; known: {known}")])
+        problem = "missing" if name is None else f"got {_given(name)}"
+        raise Faults([Fault((NAME_KEY,), problem=problem, hint=f"known: {known}")])
     try:
         registered = registry.find(kind, name)
     except ElboverseError as error:
-        raise Faults([((NAME_KEY,), str(error))]) from None
+        raise Faults([Fault((NAME_KEY,), problem=str(error))]) from None
     options = {key: value for key, value in table.items() if key != NAME_KEY}
     return Selection(registered, converter.structure(options, registered.config_class()))

@@ -33,7 +33,7 @@ from elboverse.errors import ConfigError
 __all__ = ["LAUNCHER", "expand", "is_sweep", "number_range", "refuse_both", "settings", "split_seeds"]
 
 LAUNCHER: Final = "launcher"
-"""The table of a study that says where its runs are trained; it is no part of a run."""
+"""The table of a study that says where its runs are trained; it is not part of a run."""
 
 ZIP: Final = "zip"
 SEEDS: Final = "seeds"
@@ -120,7 +120,7 @@ def expand(table: Mapping[str, Any], registry: Registry | None = None) -> dict[s
                 with advising(table, given):
                     configs[name_here] = from_table(given, registry)
             except ConfigError as error:
-                raise ConfigError([f"{fault} (in the run {name_here})" for fault in error.faults]) from None
+                raise ConfigError([fault.advised(f"in the run {name_here}") for fault in error.faults]) from None
     if len(configs) > MOST_RUNS:
         raise ConfigError(_too_many(len(configs)))
     return configs
@@ -139,7 +139,7 @@ def split_seeds(table: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def number_range(text: Any) -> list[int] | None:
-    """Return the integers that ``"2..6"`` stands for, both ends included; None if it is no range."""
+    """Return the integers that ``"2..6"`` stands for, both ends included; None if it is not a range."""
     found = re.fullmatch(r"\s*(-?\d{1,18})\s*\.\.\s*(-?\d{1,18})\s*", text) if isinstance(text, str) else None
     if found is None:
         return None

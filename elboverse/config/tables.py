@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from elboverse.config.own_data import is_data_file, table_of_data_file, with_paths_from
-from elboverse.errors import ConfigError, nearest
+from elboverse.errors import ConfigError, Fault, UnknownKey, nearest
 
 __all__ = [
     "DEFAULT",
@@ -55,7 +55,7 @@ def config_folder() -> Path:
 def named_configs() -> dict[str, Path]:
     """Return the shipped configs by name, those in subfolders as ``folder/name``.
 
-    What is expected of a config's run lies beside it, in ``name.expected.toml``, and is no config.
+    What is expected of a config's run lies beside it, in ``name.expected.toml``, and is not a config.
     """
     folder = config_folder()
     files = sorted(file for file in folder.rglob("*.toml") if not file.name.endswith(EXPECTED_SUFFIX))
@@ -66,7 +66,7 @@ def read_table(source: str | Path | None) -> dict[str, Any]:
     """Return the raw table of a TOML file or of a shipped config.
 
     Raises:
-        ConfigError: there is none, or it is no TOML.
+        ConfigError: it does not exist, or it is not TOML.
     """
     path = named_configs().get(DEFAULT) if source is None else find_config(source)
     path = find_config(DEFAULT) if path is None else path
@@ -103,7 +103,7 @@ def find_config(source: str | Path) -> Path:
     if str(source) in named:
         return named[str(source)]
     if path.suffix == ".toml" or path.is_absolute() or exists:
-        what = "is no file" if exists else "no such file"
+        what = "is not a file" if exists else "no such file"
         raise ConfigError(f"{path}: {what}; give a TOML file or one of the names {', '.join(named)}")
     hint = nearest(str(source), named)
     message = f"no config {str(source)!r}{f' ({hint})' if hint else ''}"
@@ -115,7 +115,7 @@ def apply_override(table: dict[str, Any], override: str) -> str:
 
     Args:
         table: changed in place.
-        override: ``"key.path=value"``, the value in TOML; what is no TOML value is taken as a string.
+        override: ``"key.path=value"``, the value in TOML; what is not TOML value is taken as a string.
 
     Raises:
         ConfigError: it has no ``=`` or an empty key.
@@ -240,18 +240,22 @@ def advising(given: Mapping[str, Any], table: Mapping[str, Any]) -> Iterator[Non
         raise ConfigError([_with_advice(fault, given, table) for fault in error.faults]) from None
 
 
-def _with_advice(fault: str, given: Mapping[str, Any], table: Mapping[str, Any]) -> str:
-    where, _, what = fault.partition(": ")
-    component, _, option = where.rpartition(".")
-    before, now = _below(given, component), _below(table, component)
-    if before.get("name") == now.get("name") or not what.startswith("unknown key") or option not in before:
+def _with_advice(fault: Fault, given: Mapping[str, Any], table: Mapping[str, Any]) -> Fault:
+    if not isinstance(fault, UnknownKey):
         return fault
-    return f"{fault}; the config's own {component} has it: --set {component}={now['name']} drops all options of that"
+    *place, option = fault.path
+    before, now = _below(given, place), _below(table, place)
+    if before.get("name") == now.get("name") or option not in before:
+        return fault
+    component = ".".join(place)
+    return fault.advised(
+        f"the config's own {component} has it: --set {component}={now['name']} drops all options of that"
+    )
 
 
-def _below(table: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+def _below(table: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
     """Return the table at a path; an empty one where there is none."""
     found: Any = table
-    for part in path.split("."):
+    for part in path:
         found = found.get(part) if isinstance(found, Mapping) else None
     return found if isinstance(found, Mapping) else {}

@@ -48,7 +48,7 @@ MOST_THREADS = 1024
 
 def _is_count_or_auto(_instance: Any, _attribute: Any, value: int | str) -> None:
     if not isinstance(value, str) and not 1 <= value <= MOST_THREADS:
-        raise ValueError(f'{value} given, allowed is "auto" or 1 to {MOST_THREADS}')
+        raise ValueError(f'got {value}; expected "auto" or 1 to {MOST_THREADS}')
 
 
 @attrs.frozen(kw_only=True)
@@ -112,7 +112,7 @@ class TrainingConfig:
 def _is_folder_name(_instance: Any, _attribute: Any, value: str) -> None:
     if not re.fullmatch(r"\w[\w .-]{0,99}", value):
         raise ValueError(
-            f"{value!r} given, allowed are at most 100 letters, digits, spaces and ._-, the first a letter or digit"
+            f"got {value!r}; expected at most 100 letters, digits, spaces and ._-, the first a letter or digit"
         )
 
 
@@ -156,7 +156,7 @@ def load(
 
     Args:
         source: a TOML file, the name of a shipped config (``"circle"``), a table, or None for the default one.
-        overrides: ``"key.path=value"`` strings, the value in TOML; what is no TOML value is taken as a string.
+        overrides: ``"key.path=value"`` strings, the value in TOML; what is not TOML value is taken as a string.
         registry: the components; those of all installed plugins by default.
 
     Raises:

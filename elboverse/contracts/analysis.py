@@ -77,7 +77,7 @@ class Result:
             table: 0 for the first table, 1 and so on for those in `further`.
 
         Raises:
-            AnalysisError: pandas is not installed, or there is no such table.
+            AnalysisError: pandas is not installed, or no such table exists.
         """
         try:
             import pandas as pd  # an optional package

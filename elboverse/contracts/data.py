@@ -110,7 +110,7 @@ class Stream(Protocol):
         """Return the points first … first + count − 1, scaled and in floating point, shape (count, D).
 
         Args:
-            first: position in the stream, from 0; there is no end to it.
+            first: position in the stream, from 0; it has no end.
             count: how many, at least 1.
         """
         ...
@@ -151,7 +151,7 @@ class Data:
             it, such as its mirror image; all randomness from the generator. None for no augmentation, and beside a
             stream, whose points are new ones anyway.
         order: position of each point in its file, training points first and then the held-out ones, integers of shape
-            (N + M,); None where there is no file.
+            (N + M,); None without a file.
         index: name of each point, such as a table's first column, in the same order; None for none.
         index_name: what the file calls the index.
         labels: of the points, which training never sees, in the same order; None for none.

@@ -57,7 +57,7 @@ def encoded(
         count: N.
 
     Raises:
-        DataError: a column is missing, a value is no number where one is expected, or a level is not known.
+        DataError: a column is missing, a value is not a number where one is expected, or a level is not known.
     """
     parts = [np.zeros((count, 0))]
     for condition in conditions:

@@ -110,9 +110,7 @@ def require_finite(points: Tensor, what: str) -> None:
             column, counted from 0.
     """
     if points.ndim != 2 or 0 in points.shape:
-        raise DataError(
-            f"{what}: shape {tuple(points.shape)} given, allowed is (points, dimensions) with both at least 1"
-        )
+        raise DataError(f"{what}: got shape {tuple(points.shape)}; expected (points, dimensions) with both at least 1")
     if not bool(torch.isfinite(points.sum(dtype=torch.float64))):
         bad = ~torch.isfinite(points)
         row, column = (int(index) for index in bad.nonzero()[0]) if bool(bad.any()) else (-1, -1)

@@ -96,7 +96,7 @@ class Foreign:
 
     @property
     def log_var(self) -> Tensor | None:
-        """None: it is no Gaussian that we know."""
+        """None: it is not a Gaussian that we know."""
         return None
 
     def log_prob(self, x: Tensor) -> Tensor:

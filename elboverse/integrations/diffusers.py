@@ -2,8 +2,8 @@
 
     report = elboverse.judge(encoder_of(vae), None, images)
 
-Its loss (L1, LPIPS, adversarial) is no likelihood, so the encoder alone is judged: whatever that loss is, a channel of
-a converged model has the second moment 1. The report says which scaling factor the latents need where it is not.
+Its loss (L1, LPIPS, adversarial) is not a likelihood, so the encoder alone is judged: whatever that loss is, a channel
+of a converged model has the second moment 1. The report says which scaling factor the latents need where it is not.
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ class LatentTerms:
         kl: KL_h, shape (B, H); of a prior that does not factorise its whole, spread evenly.
         encoder_entropy: H_enc,h, shape (B, H).
         prior_entropy: H_prior,h, shape (H,); not a number where it is not known.
-        prior_log_var: ln α²_h, shape (H,); not a number where the prior is no diagonal Gaussian.
+        prior_log_var: ln α²_h, shape (H,); not a number where the prior is not a diagonal Gaussian.
     """
 
     kl: Tensor

@@ -30,10 +30,10 @@ def findings(beta: Array, log_likelihood: Array, kl: Array, loss: Array | None, 
     if not np.isfinite(np.stack([log_likelihood, kl])).all():
         return found  # told when it happened
     if len(beta) and not beta.any():
-        found.append("β is 0 at every step: the KL divergence was never applied, so this is no VAE; pass beta=1.0.")
+        found.append("β is 0 at every step: the KL divergence was never applied, so this is not a VAE; pass beta=1.0.")
     elif len(beta) and abs(float(beta[-1]) - 1) > 1e-6:
         found.append(
-            f"β is {float(beta[-1]):.4g} at the last step: what was maximised is no ELBO; the recorded one has β = 1."
+            f"β is {float(beta[-1]):.4g} at the last step: what was maximised is not an ELBO; the recorded one is."
         )
     told = None if loss is None else _of_loss(log_likelihood, kl, loss, dimension)
     if told:
@@ -47,7 +47,7 @@ def findings(beta: Array, log_likelihood: Array, kl: Array, loss: Array | None, 
 
 
 def _of_loss(log_likelihood: Array, kl: Array, loss: Array, dimension: int | None) -> str | None:
-    """Return what the user's loss is, where it is no −ELBO: loss = a (−ln p) + w KL + c by least squares."""
+    """Return what the user's loss is, where it is not −ELBO: loss = a (−ln p) + w KL + c by least squares."""
     usable = np.isfinite(loss)
     if usable.sum() < _FEWEST_ROWS:
         return None

@@ -240,9 +240,7 @@ def _notes(found: Assessment) -> list[str]:
         if found.without_latents is not None:
             notes.append(f"Gain over the best model without latents: {elbo.value - found.without_latents:.4f} nats.")
     else:
-        notes.append(
-            "There is no likelihood, so the encoder alone is judged: at convergence R_h = 0 under any other loss."
-        )
+        notes.append("Without a likelihood, the encoder alone is judged: at convergence R_h = 0 under any other loss.")
         far = [h for h in range(table.kl.shape[1]) if abs(table.second_moment[:, h].mean() - 1) > TOLERANCE]
         if far:
             std = math.sqrt(float(table.second_moment.mean()))

@@ -167,7 +167,8 @@ class Recording:
             z: the samples that were decoded, shape (K, B, H) or (B, H); needed where KL(q ‖ prior) has no closed form.
 
         Raises:
-            DataError: there is no loss, because the arguments do not fit; the message says which one, and what to pass.
+            DataError: no loss can be returned, because the arguments do not fit; the message says which
+                one, and what to pass.
         """
         with _full_precision(x):
             posterior, decoder = encoded(q, len(x)), decoded(p, x)

@@ -29,7 +29,7 @@ def packed(
 
     Args:
         log_likelihood: mean_n E_q ln p(x|z), shape ().
-        x: the points; None where there is no decoder.
+        x: the points; None without a decoder.
         decoder: p(x|z); None where only its log-likelihood is known.
         latents: their terms.
         beta: weight of the KL divergence.

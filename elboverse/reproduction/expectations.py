@@ -40,9 +40,9 @@ class Limits:
         around = self.value is not None and self.tolerance is not None
         bounded = self.at_least is not None or self.at_most is not None
         if around == bounded or (self.value is None) != (self.tolerance is None):
-            raise ValueError("allowed are value and tolerance together, or at_least, at_most or both of these")
+            raise ValueError("expected value and tolerance together, or at_least, at_most or both of these")
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
-            raise ValueError(f"at_least = {self.at_least:g} and at_most = {self.at_most:g} given, which nothing meets")
+            raise ValueError(f"got at_least = {self.at_least:g} and at_most = {self.at_most:g}, which nothing meets")
 
     @property
     def interval(self) -> tuple[float | None, float | None]:
@@ -102,7 +102,7 @@ class Expectation(Limits):
         """Return the number in the data of the analysis; None if it, or a part of it, is not finite.
 
         Raises:
-            AnalysisError: there is no number at a path.
+            AnalysisError: a path holds no number.
         """
         number, minus, over = (
             None if path is None else found_at(data, path, self.analysis) for path in (self.path, self.minus, self.over)

@@ -62,7 +62,7 @@ class Experiment:
         """Return the raw config, of one run or a sweep, scaled down or not, with overrides as after ``--set``.
 
         Raises:
-            ConfigError: it is no TOML, or there is no scaled-down version.
+            ConfigError: it is not TOML, or no scaled-down version exists.
         """
         if quick and not self.expected.quick:
             raise ConfigError(f"--quick: {self.name} has no scaled-down version; leave the option out")
@@ -75,7 +75,7 @@ class Experiment:
         """Return the config of each run, as `table` gives them.
 
         Raises:
-            ConfigError: with every fault in it, or there is no scaled-down version.
+            ConfigError: with every fault in it, or no scaled-down version exists.
         """
         table = self.table(overrides, quick=quick)
         with advising(read_table(self.file), table):
@@ -205,7 +205,7 @@ def require_same_experiment(experiment: Experiment, runs: Sequence[Run]) -> None
                 )
     if len(configs) > 1 and len(runs) != len(configs):
         raise AnalysisError(
-            f"{experiment.name}: has {len(configs)} runs, {len(runs)} given; give the sweep's folder, or all of them"
+            f"{experiment.name}: got {len(runs)} of its {len(configs)} runs; give the sweep's folder, or all of them"
         )
 
 

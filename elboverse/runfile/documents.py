@@ -20,12 +20,12 @@ def encoded(documents: Mapping[str, Any]) -> dict[str, bytes]:
         documents: those of `schema.DOCUMENTS` and any others, by name.
 
     Raises:
-        RunFileError: one is missing, is no JSON, or they are too large.
+        RunFileError: one is missing, is not JSON, or they are too large.
     """
     texts = {}
     for name, document in {**dict.fromkeys(schema.DOCUMENTS), **documents}.items():
         if not schema.is_name(name) or not isinstance(document, _tops(name)):
-            raise RunFileError(f"document {name!r}: {type(document).__name__} given, allowed is {_allowed(name)}")
+            raise RunFileError(f"document {name!r}: got {type(document).__name__}; expected {_allowed(name)}")
         try:
             texts[name] = json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
             _loaded(texts[name])  # what could not be read must not be written
@@ -33,7 +33,7 @@ def encoded(documents: Mapping[str, Any]) -> dict[str, bytes]:
             raise RunFileError(f"document {name!r}: cannot be stored as JSON: {error}") from error
     size = sum(len(text) for text in texts.values())
     if size > schema.MAXIMUM_DOCUMENT_BYTES:
-        raise RunFileError(f"documents: {size:,} bytes given, at most {schema.MAXIMUM_DOCUMENT_BYTES:,} are stored")
+        raise RunFileError(f"documents: got {size:,} bytes, at most {schema.MAXIMUM_DOCUMENT_BYTES:,} are stored")
     return texts
 
 
@@ -45,7 +45,7 @@ def parsed(path: Path, stored: Mapping[str, Stored]) -> dict[str, Any]:
         stored: their datasets by name.
 
     Raises:
-        RunFileError: one is missing, is no JSON of the expected kind, or they are too large.
+        RunFileError: one is missing, is not JSON of the expected kind, or they are too large.
     """
     for name in schema.DOCUMENTS:
         if name not in stored:
@@ -54,13 +54,13 @@ def parsed(path: Path, stored: Mapping[str, Stored]) -> dict[str, Any]:
     documents = {}
     for name, one in stored.items():
         if one.dtype != "uint8" or len(one.shape) != 1 or not schema.is_name(name):
-            raise one.fault(f"{one.dtype} {one.shape} given, allowed is uint8 with one axis under a lower-case name")
+            raise one.fault(f"got {one.dtype} {one.shape}; expected uint8 with one axis under a lower-case name")
         left -= one.shape[0]
         if left < 0:
             raise one.fault(f"the documents have more than {schema.MAXIMUM_DOCUMENT_BYTES:,} bytes together")
         document = _parse(one)
         if not isinstance(document, _tops(name)):
-            raise one.fault(f"{type(document).__name__} given, allowed is {_allowed(name)}")
+            raise one.fault(f"got {type(document).__name__}; expected {_allowed(name)}")
         documents[name] = document
     return documents
 
@@ -88,7 +88,7 @@ def _loaded(text: bytes) -> Any:
 
 
 def _bounded(text: str) -> int:
-    """Return an integer that is no larger than any float: readers turn some into these."""
+    """Return an integer that does not exceed the largest float: readers turn some into these."""
     _finite(text)
     return int(text)
 
@@ -96,5 +96,5 @@ def _bounded(text: str) -> int:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text[:20]} is no finite number")
+        raise ValueError(f"{text[:20]} is not a finite number")
     return number

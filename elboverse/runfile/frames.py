@@ -80,7 +80,7 @@ class FrameHistory:
             self.series = {name: Column(shapes[name][1:], "float32") for name in series}
             self.data = np.asarray(data, schema.little_endian("float32"))
         elif any(shapes[name][1:] != column.values.shape[1:] for name, column in self.series.items()):
-            raise RunFileError("frames: other shapes given than before, allowed are the same points in every frame")
+            raise RunFileError("frames: other shapes given than before; expected the same points in every frame")
         self.step.append(step)
         for name, values in series.items():
             self.series[name].append(values)
@@ -125,7 +125,7 @@ class Frames:
         _check({name: one.shape for name, one in stored.items()}, replicas, latent_dim, fault)
         for name, one in stored.items():
             if name != "step" and one.dtype != "float32":
-                raise fault(name, f"{one.dtype} given, allowed is float32")
+                raise fault(name, f"got {one.dtype}; expected float32")
         if bool(np.any(np.diff(step) <= 0)):
             raise fault("step", "the steps do not increase strictly")
         return cls(step, {name: one for name, one in stored.items() if name != "step"})
@@ -138,7 +138,7 @@ class Frames:
         """
         points = self.stored["data"].read(replica)
         if not np.isfinite(points).all():
-            raise self.stored["data"].fault("infinity or NaN given, allowed are finite numbers")
+            raise self.stored["data"].fault("got infinity or NaN; expected finite numbers")
         return points
 
     def read(self, name: str, replica: int) -> Values:
@@ -155,7 +155,7 @@ class Frames:
         """
         values = self.stored[name].read((slice(None), replica))
         if name == "latent_variance" and bool((values < 0).any()):
-            raise self.stored[name].fault(f"{values[values < 0][0]:g} given, allowed are variances of 0 or more")
+            raise self.stored[name].fault(f"got {values[values < 0][0]:g}; expected variances of 0 or more")
         return values
 
 
@@ -169,7 +169,7 @@ def _check(
             raise fault(name, "missing")
     for name in shapes:
         if name not in known:
-            raise fault(name, f"unknown; allowed are {', '.join(known)}")
+            raise fault(name, f"unknown; expected {', '.join(known)}")
     count = shapes["step"][0] if len(shapes["step"]) == 1 else -1
     points = shapes["latent_mean"][2] if len(shapes["latent_mean"]) == 4 else -1
     shown, dimension = shapes["data"][1:] if len(shapes["data"]) == 3 else (-1, -1)
@@ -181,8 +181,8 @@ def _check(
         if shape != allowed[name] or min(shape) < 1:
             raise fault(
                 name,
-                f"shape {shape} given, allowed are (F,) steps, (R, Q, D) data, (F, R, M, H) latents and (F, R, Q, D) "
+                f"got shape {shape}; expected (F,) steps, (R, Q, D) data, (F, R, M, H) latents and (F, R, Q, D) "
                 f"points with R = {replicas} and H = {latent_dim}",
             )
     if shown > points:
-        raise fault("data", f"{shown} points given, allowed are at most the {points} of latent_mean")
+        raise fault("data", f"got {shown} points; expected at most the {points} of latent_mean")

@@ -2,7 +2,7 @@
 
 Opened is a file whose seal is intact; that it was not made to do harm is checked here. Objects are reached by hard
 links alone, each by one name; a dataset has a plain type, is chunked and checksummed, in this very file, with every
-chunk allocated: then what it takes in memory is no more than the file takes on the disk.
+chunk allocated: then what it takes in memory is at most what the file takes on the disk.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class Container:
         stored_type = dataset.get_type()
         dtype = next((known for known, allowed in _TYPES.items() if stored_type.equal(allowed)), None)
         if dtype is None:
-            raise RunFileError(f"{refused}its type is not allowed; allowed are {', '.join(sorted(_TYPES))}")
+            raise RunFileError(f"{refused}its type is not allowed; expected {', '.join(sorted(_TYPES))}")
         creation = dataset.get_create_plist()
         if creation.get_layout() != h5py.h5d.CHUNKED:
             layout = {h5py.h5d.VIRTUAL: "a virtual dataset"}.get(creation.get_layout(), "not chunked")

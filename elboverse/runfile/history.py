@@ -100,7 +100,7 @@ class History:
         for name, values in rows.items():
             expected = (len(step), *self._rows_of[ranks[name]])
             if np.shape(values) != expected:
-                raise RunFileError(f"{self._where}/{name}: shape {np.shape(values)} given, allowed is {expected}")
+                raise RunFileError(f"{self._where}/{name}: got shape {np.shape(values)}; expected {expected}")
         if self._ranks is None:
             self._ranks = ranks
             self.series = {name: self._column(rank) for name, rank in ranks.items()}
@@ -120,7 +120,7 @@ class History:
 
     def _check_steps(self, step: Values) -> None:
         if step.ndim != 1 or step.dtype.kind not in "iu":
-            raise RunFileError(f"{self._where}/step: {step.dtype} {step.shape} given, allowed are integers (t,)")
+            raise RunFileError(f"{self._where}/step: got {step.dtype} {step.shape}; expected integers (t,)")
         last = self.step.values[-1] if len(self.step.values) else -1
         if not bool(np.all(np.diff(step, prepend=last) > 0)):
             raise RunFileError(f"{self._where}/step: steps must increase from above {last}, given {step[:5]} …")

@@ -84,7 +84,7 @@ class Run:
             path: of the run file, or of the run's folder.
 
         Raises:
-            RunFileError: the file cannot be read, is no run file, is damaged, or is of a newer version. The message
+            RunFileError: the file cannot be read, is not a run file, is damaged, or is of a newer version. The message
                 names the file and the object.
         """
         container = Container.open(located(path))
@@ -177,7 +177,7 @@ class Run:
             last: read only so many rows, from the end; all of them by default.
 
         Raises:
-            AnalysisError: there is no such series or replica.
+            AnalysisError: no such series or replica exists.
         """
         return self._trajectory.read(name, self._checked_replica(replica), last)
 
@@ -185,7 +185,7 @@ class Run:
         """Return the unit of a trajectory, such as ``"nat"``.
 
         Raises:
-            AnalysisError: there is no such series.
+            AnalysisError: no such series exists.
         """
         return self._units(self._trajectory, name)
 
@@ -203,7 +203,7 @@ class Run:
             replica: which replica; all of them by default.
 
         Raises:
-            AnalysisError: there is no such split, quantity or replica.
+            AnalysisError: no such split, quantity or replica exists.
         """
         return self._evaluated(split).table.read(name, self._checked_replica(replica))
 
@@ -272,28 +272,28 @@ class Run:
     def _read_attributes(self) -> None:
         form = self._container.text("/", "format")
         if form != schema.FORMAT:
-            raise RunFileError(f"{self.path}: / @format: {form!r} given, allowed is {schema.FORMAT!r}")
+            raise RunFileError(f"{self.path}: / @format: got {form!r}; expected {schema.FORMAT!r}")
         self.format_version = self._container.integer("/", "format_version")
         self.elboverse_version = self._container.text("/", "elboverse_version")
         if self.format_version > schema.FORMAT_VERSION:
             raise RunFileError(
-                f"{self.path}: format version {self.format_version} given, written by elboverse "
+                f"{self.path}: got format version {self.format_version}, written by elboverse "
                 f"{self.elboverse_version}; this elboverse reads up to {schema.FORMAT_VERSION}: install a newer one"
             )
         if self.format_version < 1:
-            raise RunFileError(f"{self.path}: / @format_version: {self.format_version} given, allowed is 1 or more")
+            raise RunFileError(f"{self.path}: / @format_version: got {self.format_version}; expected 1 or more")
         self.created = self._container.text("/", "created")
         self.status = self._container.text("/", "status")
         if self.status not in schema.STATUSES:
             raise RunFileError(
-                f"{self.path}: / @status: {self.status!r} given, allowed is one of {', '.join(schema.STATUSES)}"
+                f"{self.path}: / @status: got {self.status!r}; expected one of {', '.join(schema.STATUSES)}"
             )
 
     def _read_trajectory(self, stored: dict[str, Stored]) -> None:
         where = "/trajectory"
         kl = required_in(self.path, where, stored, "kl")
         if len(kl.shape) != 3 or min(kl.shape[1:]) < 1 or kl.dtype not in schema.TRAJECTORY_TYPES:
-            raise kl.fault(f"{kl.dtype} {kl.shape} given, allowed are floating-point values (T, R, H)")
+            raise kl.fault(f"got {kl.dtype} {kl.shape}; expected floating-point values (T, R, H)")
         _, self.replicas, self.latent_dim = kl.shape
         self.dtype = kl.dtype
         required = {**dict.fromkeys(schema.TRAJECTORY_SCALARS, 2), **dict.fromkeys(schema.TRAJECTORY_PER_LATENT, 3)}
@@ -308,14 +308,14 @@ class Run:
                 raise RunFileError(f"{self.path}: {where}: no allowed name of a split")
             points = self._container.integer(where, "points")
             if points < 1:
-                raise RunFileError(f"{self.path}: {where} @points: {points} given, allowed is 1 or more")
+                raise RunFileError(f"{self.path}: {where} @points: got {points}; expected 1 or more")
             epoch = required_in(self.path, where, members, "epoch")
             table = self._table(
                 where, {name: one for name, one in members.items() if name != "epoch"}, "float64", required
             )
             epochs = counts(epoch)
             if epochs.shape != table.step.shape or bool(np.any(np.diff(epochs) < 0)):
-                raise epoch.fault("allowed is one epoch for each step, never falling")
+                raise epoch.fault("expected one epoch for each step, never falling")
             self._evaluations[split] = Evaluations(table, epochs, points)
 
     def _read_frames(self, stored: dict[str, Stored]) -> None:
@@ -327,7 +327,7 @@ class Run:
     def _read_checkpoint(self, stored: dict[str, Stored]) -> None:
         self.checkpoint_step = self._container.integer("/checkpoint", "step")
         if self.checkpoint_step < 0:
-            raise RunFileError(f"{self.path}: /checkpoint @step: {self.checkpoint_step} given, allowed is 0 or more")
+            raise RunFileError(f"{self.path}: /checkpoint @step: got {self.checkpoint_step}; expected 0 or more")
         self._checkpoint = {}
         for key, one in stored.items():
             if not schema.is_checkpoint_key(key):
@@ -350,7 +350,7 @@ class Run:
                 allowed = allowed[required[name] - 2 :][:1]
             if one.dtype != dtype or one.shape not in allowed:
                 shapes = " or ".join(map(str, allowed))
-                raise one.fault(f"{one.dtype} {one.shape} given, allowed is {dtype} {shapes}")
+                raise one.fault(f"got {one.dtype} {one.shape}; expected {dtype} {shapes}")
         return Table(f"{self.path}: {where}", steps, series)
 
     def _units(self, table: Table, name: str) -> str:
@@ -368,7 +368,7 @@ class Run:
 
     def _checked_replica(self, replica: int | None) -> int | None:
         if replica is not None and not 0 <= replica < self.replicas:
-            raise AnalysisError(f"{self.path}: replica {replica} given, allowed is 0 … {self.replicas - 1}")
+            raise AnalysisError(f"{self.path}: got replica {replica}; expected 0 … {self.replicas - 1}")
         return replica
 
 
@@ -378,7 +378,7 @@ def _grouped(container: Container) -> dict[str, dict[str, Stored]]:
     for name, stored in container.datasets().items():
         folder, _, below = name.removeprefix("/").partition("/")
         if folder not in grouped:
-            raise stored.fault(f"unknown; allowed are datasets in {', '.join(_FOLDERS)}")
+            raise stored.fault(f"unknown; expected datasets in {', '.join(_FOLDERS)}")
         grouped[folder][below] = stored
     return grouped
 

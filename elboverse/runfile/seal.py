@@ -8,7 +8,7 @@ dimension, or two chunks swapped, would go unnoticed. So every snapshot ends wit
 
 HDF5 keeps its own end of file in its first bytes and ignores what follows, so that ``h5py.File(path)`` and h5dump
 open the file as any other. The line is checked before the HDF5 library sees a single byte: a damaged, cut or edited
-file is refused as a whole, and cannot make the library crash. A digest is no signature: whoever forges a file can
+file is refused as a whole, and cannot make the library crash. A digest is not a signature: whoever forges a file can
 forge its seal too, so what is read afterwards is checked nevertheless.
 """
 
@@ -69,7 +69,7 @@ def open_sealed(path: Path) -> io.FileIO:
         path: where it is.
 
     Raises:
-        RunFileError: it cannot be read, is no HDF5 file, is too large, or its seal is missing or broken.
+        RunFileError: it cannot be read, is not an HDF5 file, is too large, or its seal is missing or broken.
     """
     try:
         # Without O_NONBLOCK, opening a named pipe would wait for somebody to write to it.
@@ -102,7 +102,7 @@ def _regular_size(path: Path, descriptor: int) -> int:
     if stat.S_ISDIR(status.st_mode):
         raise RunFileError(f"{path}: is a directory; name the run.h5 in it")
     if not stat.S_ISREG(status.st_mode):
-        raise RunFileError(f"{path}: is no regular file, so no run file")
+        raise RunFileError(f"{path}: is not a regular file, so it cannot be a run file")
     return status.st_size
 
 
@@ -114,9 +114,9 @@ def _check(path: Path, file: io.FileIO, size: int) -> None:
     if size == 0:
         raise RunFileError(f"{path}: is empty, so no run file")
     if size > MAXIMUM_FILE_BYTES:
-        raise RunFileError(f"{path}: {size:,} bytes given, at most {MAXIMUM_FILE_BYTES:,} are read")
+        raise RunFileError(f"{path}: got {size:,} bytes, at most {MAXIMUM_FILE_BYTES:,} are read")
     if file.read(len(_SIGNATURE)) != _SIGNATURE:
-        raise RunFileError(f"{path}: is no HDF5 file, so no run file; name the run.h5 of a run")
+        raise RunFileError(f"{path}: is not an HDF5 file, so it cannot be a run file; name the run.h5 of a run")
     state = sealing(file, size)
     if state is not Sealing.INTACT:
         raise RunFileError(f"{path}: {state.value.format(command=shlex.join(['elboverse', 'repair', str(path)]))}")

@@ -46,7 +46,7 @@ class Table:
         """Return a series, or only its last rows, as stored or, in float64, as derived from others.
 
         Raises:
-            AnalysisError: there is no such series.
+            AnalysisError: no such series exists.
         """
         first = 0 if last is None else max(0, len(self.step) - last)
         if name in self.series:
@@ -90,9 +90,9 @@ def required(path: Path, where: str, stored: Mapping[str, Stored], name: str) ->
 def counts(stored: Stored) -> Values:
     """Return a vector of integers, none negative, that nobody can change."""
     if stored.dtype != "int64" or len(stored.shape) != 1:
-        raise stored.fault(f"{stored.dtype} {stored.shape} given, allowed is int64 with one axis")
+        raise stored.fault(f"got {stored.dtype} {stored.shape}; expected int64 with one axis")
     found = stored.read()
     if len(found) and found.min() < 0:
-        raise stored.fault(f"{found.min()} given, allowed is 0 or more")
+        raise stored.fault(f"got {found.min()}; expected 0 or more")
     found.flags.writeable = False
     return found

@@ -82,15 +82,15 @@ class RunWriter:
         self.dtype = dtype
         if min(replicas, latent_dim) < 1 or dtype not in schema.TRAJECTORY_TYPES:
             raise RunFileError(
-                f"{self.path}: {replicas} replicas, {latent_dim} latents and {dtype!r} given, "
-                f"allowed are at least 1, at least 1 and {' or '.join(schema.TRAJECTORY_TYPES)}"
+                f"{self.path}: got {replicas} replicas, {latent_dim} latents and {dtype!r}; "
+                f"expected at least 1, at least 1 and {' or '.join(schema.TRAJECTORY_TYPES)}"
             )
         self._documents = dict(documents)
         self._encoded = run_documents.encoded(documents)
         self._units = dict(units or {})
         for name, unit in self._units.items():
             if not schema.is_text(unit):
-                raise RunFileError(f"units of {name}: {unit!r} given, allowed is a short printable text")
+                raise RunFileError(f"units of {name}: got {unit!r}; expected a short printable text")
         self._created = datetime.now(UTC).isoformat(timespec="seconds")
         self._trajectory = History(
             "trajectory", replicas, latent_dim, dtype, schema.TRAJECTORY_SCALARS, schema.TRAJECTORY_PER_LATENT
@@ -126,7 +126,7 @@ class RunWriter:
             lock: as of the class; `resume` closes it if it raises.
 
         Raises:
-            RunFileError: there is no such file, it is damaged, or another process writes to it.
+            RunFileError: no such file exists, it is damaged, or another process writes to it.
         """
         path = Path(path).absolute()
         if not path.is_file():
@@ -193,7 +193,7 @@ class RunWriter:
         evaluated = self._evaluations.get(split) or self._new_evaluations(split, points)
         if points != evaluated.points or points < 1 or epoch < 0:
             raise RunFileError(
-                f"evaluation/{split}: {points} points in epoch {epoch} given, allowed are as many as before, "
+                f"evaluation/{split}: got {points} points in epoch {epoch}; expected as many as before, "
                 f"{evaluated.points}, and a positive number, in epoch 0 or later"
             )
         evaluated.history.append(
@@ -235,7 +235,7 @@ class RunWriter:
         """Add a document, or replace the one of that name; the next snapshot holds it.
 
         Raises:
-            RunFileError: it is no JSON, or too large.
+            RunFileError: it is not JSON, or too large.
         """
         documents = {**self._documents, name: document}
         self._encoded, self._documents = run_documents.encoded(documents), documents
@@ -284,7 +284,7 @@ class RunWriter:
             raise RunFileError(f"{self.path}: is a directory; choose another path for the run file")
         if not overwrite and os.path.lexists(self.path):
             raise RunFileError(
-                f"{self.path}: exists already; give --overwrite to replace it, or another folder with --out"
+                f"{self.path}: already exists; give --overwrite to replace it, or another folder with --out"
             )
 
     def _remove_stale(self) -> None:
@@ -305,9 +305,9 @@ class RunWriter:
 
     def _content(self, status: str, checkpoint: Mapping[str, Values], checkpoint_step: int) -> Snapshot:
         if status not in schema.STATUSES:
-            raise RunFileError(f"status: {status!r} given, allowed is one of {', '.join(schema.STATUSES)}")
+            raise RunFileError(f"status: got {status!r}; expected one of {', '.join(schema.STATUSES)}")
         if checkpoint_step < 0:
-            raise RunFileError(f"checkpoint: step {checkpoint_step} given, allowed is 0 or more")
+            raise RunFileError(f"checkpoint: got step {checkpoint_step}; expected 0 or more")
         arrays = {key: np.asarray(array) for key, array in checkpoint.items()}
         _check_checkpoint(arrays)
         return Snapshot(
@@ -375,7 +375,7 @@ def _check_checkpoint(arrays: Mapping[str, Values]) -> None:
             )
         if array.dtype not in [schema.little_endian(name) for name in schema.CHECKPOINT_TYPES]:
             allowed = ", ".join(schema.CHECKPOINT_TYPES)
-            raise RunFileError(f"checkpoint/{key}: {array.dtype} given, allowed is {allowed}")
+            raise RunFileError(f"checkpoint/{key}: got {array.dtype}; expected {allowed}")
         parents = key.split("/")[:-1]
         for depth in range(1, len(parents) + 1):
             if "/".join(parents[:depth]) in arrays:

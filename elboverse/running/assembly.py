@@ -166,8 +166,8 @@ def build_experiment(
     total_steps = epochs * batches.steps_per_epoch
     if total_steps > MOST_STEPS:
         raise ConfigError(
-            f"training.epochs: {training.epochs:,} given, which are {total_steps:,} steps; "
-            f"allowed are at most {MOST_STEPS:,} steps, so give fewer epochs or a larger batch_size"
+            f"training.epochs: got {training.epochs:,}, which are {total_steps:,} steps; "
+            f"expected at most {MOST_STEPS:,} steps, so give fewer epochs or a larger batch_size"
         )
     template = copy.deepcopy(modules[0])  # before a step takes its parameters over
     optimiser = conformance.require_optimiser(config.optimiser)

@@ -1,4 +1,4 @@
-"""The board of a study: one table of the progress of all its runs, or plain lines where there is no terminal."""
+"""The board of a study: one table of the progress of all its runs, or plain lines without a terminal."""
 
 from __future__ import annotations
 

@@ -28,14 +28,14 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.partition(":")[0] not in {"cpu", "cuda", "mps"}:
-        raise ConfigError(f'training.device: {name!r} given, allowed is "auto", "cpu", "cuda", "cuda:1", … or "mps"')
+        raise ConfigError(f'training.device: got {name!r}; expected "auto", "cpu", "cuda", "cuda:1", … or "mps"')
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ConfigError(
-            f'training.device: {name!r} given, but it cannot be used here: {reason}. Use "auto" or "cpu".'
+            f'training.device: got {name!r}, but it cannot be used here: {reason}. Use "auto" or "cpu".'
         ) from error
     return device
 

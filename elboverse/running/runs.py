@@ -103,7 +103,7 @@ def train(
     folder = default_folder(config) if out is None else Path(out)
     path = folder / RUN_FILE
     if path.exists() and not overwrite:
-        raise RunFileError(f"{path}: exists already; give --overwrite to replace it, or another folder with --out")
+        raise RunFileError(f"{path}: already exists; give --overwrite to replace it, or another folder with --out")
     table = to_table(config)
     experiment = _build(config, like if like is not None and like.config == table else None)
     same_source = like is not None and all(like.config.get(key) == table[key] for key in ("seed", "dataset"))
@@ -142,7 +142,7 @@ def resume(
     plugins: Iterable[LocalPlugin] = (),
     data: Any = None,
 ) -> Run:
-    """Go on with a run that was interrupted or failed, or extend a finished one, and return it.
+    """Resume a run that was interrupted or failed, or extend a finished one, and return it.
 
     The run ends bitwise as if it had never been interrupted (on the same machine with as many threads, on the CPU).
     A run that is extended ends as the longer run would have, with two exceptions. An annealing schedule that is not
@@ -161,7 +161,7 @@ def resume(
 
     Raises:
         ConfigError: another setting was to be changed, or there is nothing left to do.
-        RunFileError: there is no such run, it is damaged, its data have changed, or another trainer is at work on it.
+        RunFileError: no such run exists, it is damaged, its data have changed, or another trainer is at work on it.
         NonFiniteError, PluginError, Interrupted: as for `train`.
     """
     if plugins:
@@ -305,7 +305,7 @@ def _extended(before: Mapping[str, Any], overrides: Iterable[str], registry: Reg
     config = from_table(table, registry)
     was, now = from_table(before, registry).training.epochs, config.training.epochs
     if now < was:
-        raise ConfigError(f"training.epochs: {now} given, allowed is at least {was}, the length of the run")
+        raise ConfigError(f"training.epochs: got {now}; expected at least {was}, the length of the run")
     return config
 
 
@@ -340,7 +340,7 @@ def _execute(
                 _walk(experiment, sinks, run_file, path)
         except PluginError as error:
             raise PluginError(
-                f"{error}\nWhat came before is saved in {path}. Once the plugin is mended, go on with:\n"
+                f"{error}\nWhat came before is saved in {path}. Once the plugin is mended, resume:\n"
                 f"  elboverse train --resume {shlex.quote(str(path))}"
             ) from error
     finally:

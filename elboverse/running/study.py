@@ -117,7 +117,7 @@ class Study:
                     waiting_for_its_end(partial(self._start, name, config), 30.0)
                 except Interrupted as error:
                     resume = shlex.quote(str(self.folder))
-                    told = f"{error}\nTo go on with the whole sweep:\n  elboverse train --resume {resume}"
+                    told = f"{error}\nTo resume the whole sweep:\n  elboverse train --resume {resume}"
                     raise Interrupted(told, error.signal_number) from error
                 except ReplicasDifferError as error:
                     status, message = "unfit" if "seeds" in self.table["sweep"] else "failed", str(error)
@@ -170,7 +170,7 @@ class Study:
         resume = shlex.quote(str(self.folder))
         return (
             f"Interrupted: {done + counts['finished']} of {done + todo} runs are finished, {counts['failed']} failed, "
-            f"{begun} are saved on their way, and {todo - len(outcomes)} have not begun. To go on with the whole "
+            f"{begun} are saved on their way, and {todo - len(outcomes)} have not begun. To resume the whole "
             f"sweep:\n  elboverse train --resume {resume}"
         )
 
@@ -200,7 +200,7 @@ def build_launcher(table: Mapping[str, Any] | str, registry: Registry | None = N
     try:
         selection = structure_selection(build_converter(registry), registry, LAUNCHER, table)
     except Faults as faults:
-        raise ConfigError([f"{'.'.join((LAUNCHER, *path))}: {message}" for path, message in faults.faults]) from None
+        raise ConfigError(faults.below(LAUNCHER)) from None
     launcher = selection.build()
     if not isinstance(launcher, Launcher):
         raise ConfigError(f"{LAUNCHER} {selection.name!r}: {type(launcher).__name__} has no check, launch and stop")

@@ -80,7 +80,7 @@ def train_sweep(
     paths = {name: folder / name / RUN_FILE for name in configs}
     there = [path for path in (folder / SWEEP_FILE, folder / RUN_FILE, *paths.values()) if path.exists()]
     if there and not overwrite:
-        raise RunFileError(f"{there[0]}: exists already; give --overwrite to replace it, or another folder with --out")
+        raise RunFileError(f"{there[0]}: already exists; give --overwrite to replace it, or another folder with --out")
     for path in paths.values():
         if path.exists():
             _delete(path)
@@ -90,7 +90,7 @@ def train_sweep(
     try:
         study.train({})
     except ElboverseError:
-        if not any(path.exists() for path in run_files(folder)):  # nothing began, so nothing is there to go on with
+        if not any(path.exists() for path in run_files(folder)):  # nothing began, so nothing is there to resume
             (folder / SWEEP_FILE).unlink(missing_ok=True)
             _remove_empty(folder, made=made)
         raise
@@ -108,7 +108,7 @@ def resume_sweep(
     threads: int = 1,
     registry: Registry | None = None,
 ) -> list[Path]:
-    """Go on with a sweep: finish runs that were interrupted or failed, train those that are missing, and no others.
+    """Resume a sweep: finish runs that were interrupted or failed, train those that are missing, and no others.
 
     Args:
         folder: of the sweep.
@@ -219,13 +219,14 @@ def _require_of_this_sweep(
         wanted.pop("training.batch_size", None)
     differing = sorted(key for key in {*before, *wanted} if before.get(key) != wanted.get(key))
     if differing:
+        verb = "differs" if len(differing) == 1 else "differ"
         raise RunFileError(
-            f"{path}: is no run of this sweep, its {', '.join(differing)} differ{'s' if len(differing) == 1 else ''}; "
+            f"{path}: is not a run of this sweep, its {', '.join(differing)} {verb}; "
             "move it away, or train the sweep anew with --overwrite"
         )
     if not isinstance(epochs, int) or epochs > config.training.epochs:
         raise ConfigError(
-            f"training.epochs: {config.training.epochs} given, allowed is at least {epochs}, the length of {path}"
+            f"training.epochs: got {config.training.epochs}; expected at least {epochs}, the length of {path}"
         )
 
 

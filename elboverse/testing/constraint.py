@@ -55,7 +55,7 @@ def check_constraint(
         if isinstance(checked, Penalty):
             value = checked.penalty(given.requires_grad_())
             number = float(value.detach())
-            require(0 <= number < float("inf"), f"{who}: penalty(weight) is {number}; expected is a finite number ≥ 0")
+            require(0 <= number < float("inf"), f"{who}: penalty(weight) is {number}; expected a finite number ≥ 0")
             require(value.requires_grad, f"{who}: penalty(weight) does not depend on the weight differentiably")
             (gradient,) = torch.autograd.grad(value, given)
             require(bool(gradient.isfinite().all()), f"{who}: the gradient of penalty(weight) is not finite")

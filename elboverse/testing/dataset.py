@@ -31,7 +31,7 @@ def check_dataset(dataset: str | Component | Data, **options: Any) -> Data:
         ConfigError: the options are wrong.
         UnknownNameError: no plugin offers a dataset of that name.
         PluginError: the contract is broken.
-        DataError: there is no training point, or a value is not finite.
+        DataError: it has no training points, or a value is not finite.
     """
     if isinstance(dataset, Data):
         refuse_options(dataset, options)
@@ -53,7 +53,7 @@ def check_dataset(dataset: str | Component | Data, **options: Any) -> Data:
     counts = [(data.shape, len(data.train), len(data.held_out)) for data in (first, other)]
     if counts[0] != counts[1]:
         raise PluginError(
-            f"{who}: seeds 0 and 1 give (shape, train, held out) {counts[0]} and {counts[1]}; expected are equal ones"
+            f"{who}: seeds 0 and 1 give (shape, train, held out) {counts[0]} and {counts[1]}; expected equal ones"
         )
     return first
 

@@ -92,7 +92,7 @@ def _check(original: Any, shape: tuple[int, ...], dtype: torch.dtype, who: str) 
         weight = model.get_parameter(module.constrained_weight())
         require(
             weight.ndim == 2 and weight.shape[1] == latent_dim,
-            f"{who}: constrained_weight() names a parameter of shape {tuple(weight.shape)}; expected is "
+            f"{who}: constrained_weight() names a parameter of shape {tuple(weight.shape)}; expected "
             f"(F, {latent_dim}), one column per latent",
         )
     if isinstance(module, SamplingFree):

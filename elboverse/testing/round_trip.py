@@ -83,7 +83,7 @@ def check_plugin(
         report: also write a report, by this.
 
     Raises:
-        PluginError: there is no such plugin.
+        PluginError: no such plugin exists.
     """
     plugins = [plugin for plugin in registry.plugins if name in {plugin.name, plugin.distribution}]
     if not plugins:

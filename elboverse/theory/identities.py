@@ -140,7 +140,7 @@ def decoder_residual(log_likelihood: Array, decoder_entropy: Array, log_referenc
 def prior_residual(kl: Array, encoder_entropy: Array, prior_entropy: Array) -> Array:
     """Return R_h = ½(1 − m_h/α²_h) per latent, which is −∂ELBO/∂ln α²_h.
 
-    m_h = mean_n[ν²_h + τ²_h] is the second moment of the aggregate encoder. It needs not be stored, because
+    m_h = mean_n[ν²_h + τ²_h] is the second moment of the aggregate encoder. It need not be stored, because
     R_h = H_prior,h − H_enc,h − KL_h at any parameters.
 
     Args:

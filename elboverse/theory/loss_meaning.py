@@ -199,7 +199,7 @@ def form_of(loss: str | LossForm, **changes: Any) -> LossForm:
         changes: fields of `LossForm`, such as ``kl_weight=0.1``; those that are None are left as they are.
 
     Raises:
-        ConfigError: there is no such loss, or a field has no such value.
+        ConfigError: no such loss exists, or a field has no such value.
     """
     if isinstance(loss, str):
         if loss not in KNOWN_LOSSES:

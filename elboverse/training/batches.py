@@ -61,8 +61,7 @@ class Batches:
         self.points = train.shape[-2]
         if batch_size > self.points:
             raise ConfigError(
-                f"training.batch_size: {batch_size} given, "
-                f"allowed is at most {self.points}, the number of training points"
+                f"training.batch_size: got {batch_size}; expected at most {self.points}, the number of training points"
             )
         self.chunk = noise.chunk
         self.steps_per_epoch = self.points // batch_size

@@ -66,7 +66,7 @@ def certify(
         theta: its parameters, shape (P,).
         tolerance: δ₀, a relative mismatch.
         gain: of the last full-batch steps, where some have been done.
-        try_steps: whether to try some on a copy, where that is not too much.
+        try_steps: whether to try some on a copy, where that is not too much and the verdict hangs on it.
         obstacle: why the run ended without the certificate.
     """
     terms = objective.terms(theta, "certificate")
@@ -96,7 +96,8 @@ def certify(
             break
     steps = WINDOW if gain is not None else 0
     values_in_all = objective.count * dimension * max(1, objective.samples)
-    if try_steps and gain is None and values_in_all <= TRIED_VALUES:
+    hangs_on_the_gain = worst([residual.verdict(tolerance) for residual in residuals]) == "stationary"
+    if try_steps and gain is None and hangs_on_the_gain and values_in_all <= TRIED_VALUES:
         gain, steps = _tried(objective, theta), WINDOW
     small = dimension <= MOST_DIMENSIONS
     eigenvalues = np.linalg.eigvalsh(objective.covariance())[::-1].clip(min=0) if small else None

@@ -216,7 +216,7 @@ def averages_of(table: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.floa
     Args:
         table: the columns of `point_statistics` for every point, shape (R, 4 + 4H, M).
     """
-    # A term that is not finite is found and told by the loop; arithmetic with it is no news on any processor.
+    # A term that is not finite is found and told by the loop; arithmetic with it must not warn on any processor.
     with np.errstate(invalid="ignore", over="ignore"):
         return _averages_of(table)
 

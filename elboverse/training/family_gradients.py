@@ -38,7 +38,7 @@ class Objective:
 
     Args:
         free_bits: λ in nats; each latent's KL counts as at least that (Kingma et al. 2016), so that its gradient is
-            nothing below. The entropy sum of a floored latent is no longer the ELBO's.
+            nothing below. The entropy sum of a floored latent no longer equals the ELBO's.
         importance_weighted: maximise ln (1/K) Σ_k p(x, z_k)/q(z_k|x) instead (Burda et al. 2016); β is not used.
         regulariser: terms that are added to the loss, of a component or of the model itself; None for none.
         names: of the regulariser's terms.

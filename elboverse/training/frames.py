@@ -78,8 +78,8 @@ class Camera:
         values = count * replicas * each
         if values > MOST_VALUES:
             raise ConfigError(
-                f"training.snapshots: {count:,} given, which have {values:,} numbers in all; "
-                f"allowed are at most {MOST_VALUES:,}, so give at most {MOST_VALUES // (replicas * each):,} "
+                f"training.snapshots: got {count:,}, which have {values:,} numbers in all; "
+                f"expected at most {MOST_VALUES:,}, so give at most {MOST_VALUES // (replicas * each):,} "
                 f"snapshots, or fewer replicas"
             )
         self._blocks = replica_blocks(replicas, points, points * max(dimension, latent_dim))

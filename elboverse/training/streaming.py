@@ -34,8 +34,8 @@ class Timetable:
         self.points_per_pass = stream.points_per_pass
         if batch_size > self.points_per_pass:
             raise ConfigError(
-                f"training.batch_size: {batch_size} given, "
-                f"allowed is at most {self.points_per_pass}, the points of one pass of the stream"
+                f"training.batch_size: got {batch_size}; "
+                f"expected at most {self.points_per_pass}, the points of one pass of the stream"
             )
         self.steps_per_pass = self.points_per_pass // batch_size
         self._batch_size = batch_size

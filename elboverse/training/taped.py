@@ -49,7 +49,7 @@ class TapedGradients:
         taped: whether a tape is tried at all.
 
     Attributes:
-        obstacle: why there is no tape, in one line; empty while there is none to know of.
+        obstacle: why the tape is missing, in one line; empty while none is known.
     """
 
     def __init__(

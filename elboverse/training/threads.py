@@ -24,7 +24,7 @@ MOST_SECONDS: Final = 0.6
 
 WORTHWHILE: Final = 0.8
 """Several threads are taken where they need at most this share of the time of one. They keep all cores busy, so less
-than that is no gain to anybody."""
+than that gains nobody anything."""
 
 
 def chosen_threads(seconds: Callable[[], float], most: int) -> int:

@@ -86,9 +86,7 @@ class Linear:
             ConfigError: the run has one step only, in which nothing can rise.
         """
         if total_steps < 2:
-            raise ConfigError(
-                'annealing: "linear" given, but the run has one step only; train longer or use "constant"'
-            )
+            raise ConfigError('annealing: got "linear", but the run has one step only; train longer or use "constant"')
         rise = max(1.0, self.options.fraction * (total_steps - 1))
         return self.options.start + (self.options.end - self.options.start) * min(1.0, step / rise)
 
@@ -130,8 +128,8 @@ class Cyclical:
         """
         if total_steps <= self.options.cycles:
             raise ConfigError(
-                f"annealing.cycles: {self.options.cycles} given, but the run has {total_steps} steps; "
-                f"allowed is at most {total_steps - 1}, so that β can rise; use fewer cycles or train longer"
+                f"annealing.cycles: got {self.options.cycles}, but the run has {total_steps} steps; "
+                f"expected at most {total_steps - 1}, so that β can rise; use fewer cycles or train longer"
             )
         length = math.ceil(total_steps / self.options.cycles)
         position = (step % length) / length
@@ -157,8 +155,8 @@ class SigmoidOptions:
         reached = self.steepness * (1.0 - self.midpoint)
         if reached < 3.0:
             raise ValueError(
-                f"steepness {self.steepness:g} and midpoint {self.midpoint:g} given, so β does not come near its end "
-                f"within the run: steepness × (1 − midpoint) is {reached:.3g}, allowed is at least 3"
+                f"got steepness {self.steepness:g} and midpoint {self.midpoint:g}, so β does not come near its end "
+                f"within the run: steepness × (1 − midpoint) is {reached:.3g}; expected at least 3"
             )
 
 

@@ -48,9 +48,9 @@ class ArrayOptions:
             an Excel file; needed if there are several.
         columns: the columns of a table that are dimensions, by name or by number from 0; or those to leave out, each
             with a ``!`` before it. By default all but index, labels and texts.
-        label: the column of the labels, by name or number, which is no dimension; an empty string for none; by default
-            guessed from its name, and said.
-        conditions: columns that a conditional model is given beside each point, by name or number; they are no
+        label: the column of the labels, by name or number, which is not a dimension; an empty string for none; by
+            default guessed from its name, and said.
+        conditions: columns that a conditional model is given beside each point, by name or number; they are not
             dimensions. Texts become one column of 0 and 1 per level, numbers stay as they are.
         header: whether the first line of a text file holds names; ``"auto"`` judges it, and says so.
         separator: what separates the cells of a text file, a character, ``"tab"`` or ``"space"``; judged by default.

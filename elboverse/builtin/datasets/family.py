@@ -197,7 +197,7 @@ def build_family(options: FamilyOptions, seed: int) -> Data:
         )
     else:
         notes.append(
-            "there is no true log-likelihood: given the total count, p(x|z) of this likelihood does not sum to 1 over x"
+            "the true log-likelihood does not exist: given the total count, p(x|z) of this likelihood does not sum to 1"
         )
     data = prepare(
         points,

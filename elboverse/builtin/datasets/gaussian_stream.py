@@ -41,7 +41,7 @@ class RegimeOptions:
 
 def _at_least_one(_instance: Any, _attribute: Any, value: tuple[RegimeOptions, ...]) -> None:
     if not value:
-        raise ValueError("none given, allowed is a list of at least one regime")
+        raise ValueError("got none; expected a list of at least one regime")
 
 
 @attrs.frozen(kw_only=True)
@@ -70,7 +70,7 @@ class GaussianStreamOptions:
         most = max(regime.latents for regime in self.regimes)
         if most > self.dimension:
             raise ValueError(
-                f"a regime with {most} latents given, allowed are at most as many as dimensions, {self.dimension}"
+                f"got a regime with {most} latents; expected at most as many as dimensions, {self.dimension}"
             )
         require_size(max(BLOCK, self.held_out_points), self.dimension)
 

@@ -50,7 +50,7 @@ def require_size(points: int, dimension: int) -> None:
     """
     if points * dimension > MAXIMUM_VALUES:
         raise ValueError(
-            f"{points:,} points of {dimension:,} dimensions given, allowed are {MAXIMUM_VALUES:,} numbers in all"
+            f"got {points:,} points of {dimension:,} dimensions; expected {MAXIMUM_VALUES:,} numbers in all"
         )
 
 

@@ -29,7 +29,7 @@ class ManifoldOptions(GeneratedOptions):
     def __attrs_post_init__(self) -> None:
         if not self.free < self.dimension:
             raise ValueError(
-                f"free = {self.free} and dimension = {self.dimension} given, allowed is free < dimension: "
+                f"got free = {self.free} and dimension = {self.dimension}; expected free < dimension: "
                 "at least one dimension must depend on the free ones"
             )
         require_size(self.points, self.dimension)

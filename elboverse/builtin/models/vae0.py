@@ -32,7 +32,7 @@ class VAE0Options(NetworkVAEOptions):
     def conflicts(self, config: ExperimentConfig) -> Iterator[str]:
         """Yield that closed-form variances were asked for, though all of them are fixed."""
         if config.training.variances == "optimal":
-            yield 'training.variances: "optimal" given, but the variances of vae-0 are fixed; use "learned", or vae-1'
+            yield 'training.variances: got "optimal", but the variances of vae-0 are fixed; use "learned", or vae-1'
 
 
 class VAE0(NetworkVAE):

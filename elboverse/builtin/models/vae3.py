@@ -33,7 +33,7 @@ class VAE3Options(NetworkVAEOptions):
     def conflicts(self, config: ExperimentConfig) -> Iterator[str]:
         """Yield that closed-form variances were asked for, which Σ(z) does not have."""
         if config.training.variances == "optimal":
-            yield 'training.variances: "optimal" given, but vae-3 has no closed-form variance; use "learned"'
+            yield 'training.variances: got "optimal", but vae-3 has no closed-form variance; use "learned"'
 
 
 class VAE3(NetworkVAE):

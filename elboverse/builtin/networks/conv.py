@@ -123,7 +123,7 @@ class OnImages(nn.Sequential):
         for layer in self:
             if isinstance(layer, nn.BatchNorm2d) and layer.training and images[:, 0].numel() == 1:
                 raise ConfigError(
-                    "training.batch_size: 1 given, but batch normalisation of images that have shrunk to one pixel "
+                    "training.batch_size: got 1, but batch normalisation of images that have shrunk to one pixel "
                     "needs at least 2; or set model.network.batch_norm to false, or use fewer channels"
                 )
             images = layer(images)
@@ -134,15 +134,15 @@ def build(options: ConvOptions, data_shape: tuple[int, ...], latent_dim: int) ->
     """Return the network for points of that shape, (C, height, width) or (height, width), and H latents.
 
     Raises:
-        ConfigError: the points are no images, or there is no layer.
+        ConfigError: the points are not images, or there are no layers.
     """
     if len(data_shape) not in {2, 3}:
         raise ConfigError(
-            f"model.network: conv given, but the points have the shape {data_shape}; "
-            "allowed is (height, width) or (channels, height, width). Use mlp for points that are no images"
+            f"model.network: got conv, but the points have the shape {data_shape}; "
+            "expected (height, width) or (channels, height, width). Use mlp for points that are no images"
         )
     if not options.channels:
-        raise ConfigError("model.network.channels: empty, allowed is at least one layer")
+        raise ConfigError("model.network.channels: empty; expected at least one layer")
     channels, height, width = data_shape if len(data_shape) == 3 else (1, *data_shape)
     return ConvNetwork(
         (channels, height, width),

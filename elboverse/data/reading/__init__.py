@@ -22,7 +22,7 @@ def read(path: Path, options: ReadingOptions | None = None) -> RawPoints:
         options: what the user settles; all is left to the readers' judgement by default.
 
     Raises:
-        DataError: there is no such file, or it cannot be read as points; the message says what to do.
+        DataError: no such file exists, or it cannot be read as points; the message says what to do.
     """
     options = ReadingOptions() if options is None else options
     try:

@@ -48,7 +48,7 @@ def read_excel(path: Path, options: ReadingOptions) -> Table:
     findings: list[Finding] = []
     name = options.key if options.key is not None else next(iter(sheets))
     if name not in sheets:
-        raise DataError(f"{path}: dataset.key: there is no sheet {name!r}; it has {', '.join(map(repr, sheets))}")
+        raise DataError(f"{path}: dataset.key: no sheet is called {name!r}; it has {', '.join(map(repr, sheets))}")
     if len(sheets) > 1 and options.key is None:
         findings.append(Finding("key", f"the first of {len(sheets)} sheets, {name!r}, is read", "dataset.key", True))
     written = io.StringIO()
@@ -59,7 +59,7 @@ def read_excel(path: Path, options: ReadingOptions) -> Table:
 
 
 def table_of_frame(frame: Any, findings: list[Finding]) -> Table:
-    """Return a pandas DataFrame as a table; an index that is no plain count is the index."""
+    """Return a pandas DataFrame as a table; an index that is not a plain count is the index."""
     import pandas as pd  # as above
 
     plain = isinstance(frame.index, pd.RangeIndex)

@@ -165,7 +165,7 @@ def _find(wanted: str | int | None, raw: Sequence[str], names: Sequence[str], pa
         if any(names)
         else f"it names none of its {len(names)}"
     )
-    raise DataError(f"{path}: {option}: there is no column {wanted!r}{f' ({hint})' if hint else ''}; {has}")
+    raise DataError(f"{path}: {option}: no column is called {wanted!r}{f' ({hint})' if hint else ''}; {has}")
 
 
 def _chosen(

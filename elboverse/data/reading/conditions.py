@@ -33,7 +33,7 @@ def with_conditions_of_columns(raw: RawPoints, path: Path, options: ReadingOptio
         if text.isdecimal() and at < 0:
             at = int(text)
         if not 0 <= at < width:
-            raise DataError(f"{path}: dataset.conditions: there is no column {wanted!r}; expected 0 … {width - 1}")
+            raise DataError(f"{path}: dataset.conditions: no column is called {wanted!r}; expected 0 … {width - 1}")
         given.append(at)
     left = [at for at in range(width) if at not in given]
     if not left:

@@ -48,8 +48,8 @@ def read_hdf5(path: Path, options: ReadingOptions) -> RawPoints | Table:
     """Return the points of an HDF5 file: its only array or matrix, what NeXus calls the signal, or what the user names.
 
     Raises:
-        DataError: it is no such file, is damaged, has no such array, holds other things than real numbers, or keeps
-            the values in other files.
+        DataError: it is not such a file, is damaged, has no such array, holds something other than real numbers, or
+            keeps the values in other files.
     """
     try:
         with h5py.File(path, "r") as file:

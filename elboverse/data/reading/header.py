@@ -95,7 +95,7 @@ def judge_first_line(
             findings.append(
                 Finding(
                     "header",
-                    f"there is no header: {first[texts[0]]!r} of the first line occurs again below",
+                    f"the file has no header: {first[texts[0]]!r} of the first line occurs again below",
                     _OPTION,
                     True,
                 )

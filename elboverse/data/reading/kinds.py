@@ -83,7 +83,7 @@ def kind_of(path: Path) -> str:
     if head.lstrip()[:1] in (b"{", b"["):
         raise DataError(f"{path}: got JSON; expected {KINDS}")
     if path.suffix.lower() in {".toml", ".yaml", ".yml", ".ini", ".py", ".md"}:
-        raise DataError(f"{path}: got a {path.suffix} file, which is no data; expected {KINDS}")
+        raise DataError(f"{path}: got a {path.suffix} file, which is not data; expected {KINDS}")
     expected = {".npy": "npy", ".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5", ".parquet": "parquet"}.get(
         path.suffix.lower()
     )

@@ -41,7 +41,7 @@ def size_in_bytes(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> i
     """Return how many bytes an array of that declared shape and type takes.
 
     Raises:
-        DataError: the shape is no shape, or the bytes are more than `MAXIMUM_BYTES`.
+        DataError: the shape is not valid, or the bytes are more than `MAXIMUM_BYTES`.
     """
     if any(length < 0 for length in shape):
         raise DataError(f"{where}: damaged: it declares the shape {shape}")
@@ -68,7 +68,7 @@ def choose(key: str | None, known: list[str], where: str) -> str:
         f" and {len(known) - _SHOWN_NAMES} more" if len(known) > _SHOWN_NAMES else ""
     )
     if not known:
-        raise DataError(f"{where}: there is no array in it")
+        raise DataError(f"{where}: it holds no array")
     if key is None:
         if len(known) > 1:
             raise DataError(f"{where}: {len(known)} arrays in it, so dataset.key must name one: {listed}")

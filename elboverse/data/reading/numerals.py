@@ -60,9 +60,9 @@ class Numerals:
     """A column of texts read as numbers.
 
     Args:
-        values: float64, shape (N,); NaN where a value is missing or the text is no number.
+        values: float64, shape (N,); NaN where a value is missing or the text is not a number.
         missing: where a value is missing, shape (N,).
-        text: where there is something that is no number, shape (N,).
+        text: where there is something that is not a number, shape (N,).
         marks: how often each mark of a missing value occurs.
         ways: which unusual ways of writing occur, in words.
     """

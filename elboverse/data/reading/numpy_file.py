@@ -47,7 +47,7 @@ def read_npy(path: Path, options: ReadingOptions) -> RawPoints | Table:
     """Return the points of an `.npy` file.
 
     Raises:
-        DataError: it is none, is truncated, or holds other things than real numbers.
+        DataError: it is none, is truncated, or holds something other than real numbers.
     """
     if options.key is not None:
         raise DataError(f"{path}: dataset.key: got {options.key!r}; an .npy file holds one array, so leave the key out")
@@ -62,7 +62,7 @@ def read_npz(path: Path, options: ReadingOptions) -> RawPoints | Table:
     the name of labels, is taken for those.
 
     Raises:
-        DataError: it is no such file, is damaged, has no such array, or holds other things than real numbers.
+        DataError: it is not such a file, is damaged, has no such array, or holds something other than real numbers.
     """
     findings: list[Finding] = []
     try:
@@ -123,7 +123,7 @@ def _read_stream(stream: IO[bytes], available: int, where: str, *, shape_only: b
     try:
         version = npy_format.read_magic(stream)
         if version not in _HEADERS:
-            raise DataError(f"{where}: .npy format {version[0]}.{version[1]} given, allowed is 1.0 or 2.0")
+            raise DataError(f"{where}: got .npy format {version[0]}.{version[1]}; expected 1.0 or 2.0")
         shape, fortran_order, dtype = _HEADERS[version](stream)
     except _NO_HEADER as error:
         raise DataError(f"{where}: no .npy file, or damaged: {error}") from error

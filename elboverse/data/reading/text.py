@@ -76,7 +76,7 @@ def read_text(path: Path) -> Text:
     """Return the text of a file, whatever it is compressed with and encoded in.
 
     Raises:
-        DataError: it is no text, or damaged.
+        DataError: it is not text, or damaged.
     """
     findings: list[Finding] = []
     content = decompressed(path, findings)
@@ -158,7 +158,7 @@ def _unzipped(path: Path, findings: list[Finding]) -> bytes:
         findings.append(Finding("compression", f"the table is {members[0].filename!r} inside a zip"))
         content = archive.read(members[0])
     if b"\0" in content[:512] and not content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path}: got {members[0].filename!r} inside a zip, which is no text; unpack it first")
+        raise DataError(f"{path}: got {members[0].filename!r} inside a zip, which is not text; unpack it first")
     return content
 
 

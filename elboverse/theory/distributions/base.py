@@ -19,7 +19,7 @@ class DecoderTerms(NamedTuple):
         log_reference: Σ ln h(x), shape ().
         entropy: Σ H̃(z), shape ().
         score: ∂(−Σ ln p)/∂field for every field of the distribution, each of the field's own shape; None for a field
-            that is no parameter.
+            that is not a parameter.
     """
 
     log_prob: Tensor

@@ -239,7 +239,7 @@ class GaussianMixture(NamedTuple):
 class VampPrior(NamedTuple):
     """The prior (1/M) Σ_k q(z|u_k) of M pseudo-inputs u_k (Tomczak and Welling 2018).
 
-    Its components' variances are the encoder's, so the temperature of the prior is no direction of training: the
+    Its components' variances are the encoder's, so the temperature of the prior is not a direction of training: the
     theorem does not hold. It offers no entropy; its residual comes from samples and is a calibration, no certificate.
 
     Args:

@@ -37,7 +37,7 @@ class StudentT(_Fields, DecoderDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """μ, shape (*K, *B, D); the location, also where ν ≤ 1 and there is no mean."""
+        """μ, shape (*K, *B, D); the location, also where ν ≤ 1 and the mean does not exist."""
         return self.location
 
     def _tail(self, value: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ class Call:
         func: the operation.
         args: positional arguments.
         kwargs: keyword arguments.
-        outputs: its results, flat; None for one that is no tensor.
+        outputs: its results, flat; None for one that is not a tensor.
         fresh: numbers of the memory that it allocated.
         writes: numbers of memory that was there and that it wrote to.
         reads: numbers of the memory of all its arguments.

@@ -103,7 +103,7 @@ def _images(source: Source, file: str, options: ImageOptions, count: int | None)
     path = locate(source, file, options.root, download=options.download)
     images = read_images(path)
     if images.shape[1:] != SHAPE:
-        raise DataError(f"{path}: images of {images.shape[1]} × {images.shape[2]} pixels found, expected 28 × 28")
+        raise DataError(f"{path}: images of {images.shape[1]} × {images.shape[2]} pixels found; expected 28 × 28")
     if count is not None and count > len(images):
         raise DataError(f"{path}: {count:,} images asked for, it has {len(images):,}")
     return torch.from_numpy(images[:count].reshape(-1, SHAPE[0] * SHAPE[1]).astype(np.float32))

@@ -26,7 +26,7 @@ _HEADER: Final = struct.Struct(">4I")
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 _LARGEST_GZIP_RATIO: Final = 1032
-"""DEFLATE cannot shrink by more, so a file that declares more is a lie that needs not be unpacked."""
+"""DEFLATE cannot shrink by more, so a file that declares more is a lie that need not be unpacked."""
 
 
 def read_images(path: Path) -> NDArray[np.uint8]:

@@ -45,7 +45,7 @@ class PictureFiles:
             first: take only the first so many; all by default.
 
         Raises:
-            DataError: there is no such folder or zip, it has no images or fewer than asked for, or cannot be read.
+            DataError: no such folder or zip exists, it has no images or fewer than asked for, or cannot be read.
         """
         try:
             listed = sorted(_in_folder(root) if root.is_dir() else _in_zip(root))
@@ -55,9 +55,9 @@ class PictureFiles:
             what = f"cannot be read: {error.strerror or error}"
             raise DataError(f"{root}: {what}; dataset.root names a folder or a zip") from error
         if not listed:
-            raise DataError(f"{root}: no image in it; expected are files that end in {', '.join(SUFFIXES)}")
+            raise DataError(f"{root}: no image in it; expected files that end in {', '.join(SUFFIXES)}")
         if first is not None and first > len(listed):
-            raise DataError(f"{root}: dataset.points = {first:,} given, but it has {len(listed):,} images")
+            raise DataError(f"{root}: got dataset.points = {first:,}, but it has {len(listed):,} images")
         listed = listed[:first]
         digest = hashlib.blake2b(digest_size=16)
         for entry in listed:

@@ -93,7 +93,7 @@ def test_the_seed_changes_nothing(root: Path) -> None:
 
 def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
     write_plain(tmp_path, TRAIN, np.zeros((2, 14, 28), dtype=np.uint8))
-    with pytest.raises(DataError, match="images of 14 × 28 pixels found, expected 28 × 28"):
+    with pytest.raises(DataError, match="images of 14 × 28 pixels found; expected 28 × 28"):
         build_mnist(ImageOptions(root=tmp_path), 0)
 
 
@@ -114,7 +114,7 @@ def test_missing_files_are_downloaded_into_the_cache(
 
 @pytest.mark.parametrize("option", ["points", "held_out_points"])
 def test_no_images_at_all_cannot_be_asked_for(option: str) -> None:
-    with pytest.raises(ConfigError, match=f"{option}: 0 given, allowed is a number ≥ 1"):
+    with pytest.raises(ConfigError, match=f"{option}: got 0; expected a number ≥ 1"):
         structure(build_converter(Registry((), {})), {option: 0}, ImageOptions)
 
 

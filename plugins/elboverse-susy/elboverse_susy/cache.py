@@ -80,7 +80,7 @@ def _fill(file: IO[bytes], path: Path, features: Sequence[str]) -> None:
         file.write(block.data)
         rows += len(block)
     if rows == 0:
-        raise DataError(f"{path}: there is no row in it")
+        raise DataError(f"{path}: it holds no row")
     file.seek(0)
     _write_head(file, rows, len(features))
 

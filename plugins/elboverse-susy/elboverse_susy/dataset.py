@@ -105,5 +105,5 @@ def _split(path: Path, options: SusyOptions, seed: int) -> tuple[Tensor, Tensor]
     features = cached_features(path, FEATURES)
     count = len(features) if options.n_samples is None else options.n_samples
     if count > len(features):
-        raise DataError(f"{path}: dataset.n_samples = {count:,} given, but it has {len(features):,} rows")
+        raise DataError(f"{path}: got dataset.n_samples = {count:,}, but it has {len(features):,} rows")
     return split(torch.from_numpy(features[:count]), options.held_out, seed)

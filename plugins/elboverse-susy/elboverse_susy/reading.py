@@ -72,7 +72,7 @@ def _opened(path: Path, stack: ExitStack) -> IO[bytes]:
         archive = stack.enter_context(zipfile.ZipFile(file))
         members = [member for member in archive.infolist() if not member.is_dir()]
         if len(members) != 1:
-            raise DataError(f"{path}: a zip with {len(members)} files in it; expected is one, SUSY.csv.gz")
+            raise DataError(f"{path}: a zip with {len(members)} files in it; expected one, SUSY.csv.gz")
         if members[0].flag_bits & 1:
             raise DataError(f"{path}: {members[0].filename} in it is encrypted; give the file itself")
         file = stack.enter_context(archive.open(members[0]))
@@ -92,7 +92,7 @@ def _blocks(stream: IO[bytes], path: Path) -> Iterator[bytes]:
     while text := stream.read(BLOCK_BYTES):
         rest = stream.readline(LONGEST_LINE)
         if len(rest) == LONGEST_LINE and not rest.endswith(b"\n"):
-            raise DataError(f"{path}: a line of more than {LONGEST_LINE:,} bytes; expected is CSV with short lines")
+            raise DataError(f"{path}: a line of more than {LONGEST_LINE:,} bytes; expected CSV with short lines")
         yield text + rest
 
 
@@ -126,13 +126,13 @@ def _fault(text: bytes, columns: Sequence[str], first_line: int) -> str:
     for number, line in enumerate(text.decode("utf-8", "replace").removesuffix("\n").split("\n"), first_line):
         fields = line.split(",")
         if len(fields) != len(columns):
-            return f"line {number}: {_counted(line, fields)} found, expected {len(columns)}: label, then features"
+            return f"line {number}: {_counted(line, fields)} found; expected {len(columns)}: label, then features"
         for position, (field, name) in enumerate(zip(fields, columns, strict=True), 1):
             if position == 1 and _number(field) not in {0.0, 1.0}:
-                return f"line {number}, column 1: {field[:40]!r} found, expected is the label, 0 or 1, first"
+                return f"line {number}, column 1: got {field[:40]!r}; expected the label, 0 or 1, first"
             if not math.isfinite(_number(field)):
-                return f"line {number}, column {position} ({name}): {field[:40]!r} found, expected is a finite number"
-    return f"lines from {first_line} on: not understood; expected is a label and {len(columns) - 1} numbers per line"
+                return f"line {number}, column {position} ({name}): got {field[:40]!r}; expected a finite number"
+    return f"lines from {first_line} on: not understood; expected a label and {len(columns) - 1} numbers per line"
 
 
 def _counted(line: str, fields: list[str]) -> str:

@@ -33,7 +33,7 @@ def locate(path: Path | None) -> Path | None:
     """
     found = next((place for place in places(path) if place.is_file()), None)
     if found is None and path is not None:
-        raise DataError(f"{path}: {'is no file' if path.exists() else 'no such file'}; dataset.path names the file")
+        raise DataError(f"{path}: {'is not a file' if path.exists() else 'no such file'}; dataset.path names the file")
     return found
 
 

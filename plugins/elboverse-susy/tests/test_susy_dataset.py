@@ -63,7 +63,7 @@ def test_nothing_needs_to_be_held_out(path: Path) -> None:
 
 
 def test_more_rows_than_there_are_is_an_error(path: Path) -> None:
-    with pytest.raises(DataError, match="n_samples = 41 given, but it has 40 rows"):
+    with pytest.raises(DataError, match=r"got dataset\.n_samples = 41, but it has 40 rows"):
         build_susy(SusyOptions(path=path, n_samples=41), 0)
 
 
@@ -108,7 +108,7 @@ def test_a_fault_leaves_no_file_in_the_cache(path: Path, cache: Path) -> None:
 
 def test_a_file_without_rows_is_refused(path: Path) -> None:
     write(path, "")
-    with pytest.raises(DataError, match="there is no row in it"):
+    with pytest.raises(DataError, match="it holds no row"):
         build_susy(SusyOptions(path=path), 0)
 
 

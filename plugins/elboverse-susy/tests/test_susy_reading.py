@@ -61,7 +61,7 @@ def test_a_fault_is_named_by_its_line_in_the_file_whatever_the_block(
     monkeypatch.setattr(reading, "BLOCK_BYTES", block_bytes)
     short = ",".join(LINES[12].split(",")[:5]) + "\n"
     message = fault(tmp_path / "a.csv", "".join([*LINES[:12], short, *LINES[13:]]))
-    assert message.endswith("a.csv: line 13: 5 columns found, expected 19: label, then features")
+    assert message.endswith("a.csv: line 13: 5 columns found; expected 19: label, then features")
 
 
 def with_field(line: int, column: int, text: str) -> str:
@@ -73,14 +73,12 @@ def with_field(line: int, column: int, text: str) -> str:
 @pytest.mark.parametrize("text", ["broken", "nan", "inf", "1e39", '"1.0"', "", " ", "0x10", "1.5.2"])
 def test_what_is_no_finite_number_is_named_by_line_and_column(tmp_path: Path, text: str) -> None:
     message = fault(tmp_path / "a.csv", with_field(7, 10, text))
-    assert f"line 7, column 10 (MET_rel): {text!r} found, expected is a finite number" in message
+    assert f"line 7, column 10 (MET_rel): got {text!r}; expected a finite number" in message
 
 
 @pytest.mark.parametrize("text", ["2.0", "signal", "", "0.5"])
 def test_a_label_that_is_none_is_named(tmp_path: Path, text: str) -> None:
-    assert f"line 4, column 1: {text!r} found, expected is the label" in fault(
-        tmp_path / "a.csv", with_field(4, 1, text)
-    )
+    assert f"line 4, column 1: got {text!r}; expected the label" in fault(tmp_path / "a.csv", with_field(4, 1, text))
 
 
 def test_a_row_that_is_too_long_is_named(tmp_path: Path) -> None:
@@ -92,7 +90,7 @@ def test_an_empty_line_is_named(tmp_path: Path) -> None:
 
 
 def test_a_head_line_is_named(tmp_path: Path) -> None:
-    assert "line 1, column 1: 'SUSY' found" in fault(tmp_path / "a.csv", "SUSY" + ",x" * 18 + "\n" + TEXT)
+    assert "line 1, column 1: got 'SUSY'" in fault(tmp_path / "a.csv", "SUSY" + ",x" * 18 + "\n" + TEXT)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def build(options: LatentsOptions, run: Run) -> Result:
 
     table = _table(encoded)
     return Result(
-        title=f"Latents over {plural(len(means), source.source[:-1])}: {source.described()}",
+        title=f"Latents over {source.counted(len(means))}: {source.described()}",
         columns=("latent", "mean of ν", "SD of ν", "⟨ν²⟩/α²", "⟨τ²⟩/α²", "their sum", "entropy drop", "state"),
         rows=[
             (

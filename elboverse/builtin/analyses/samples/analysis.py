@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import numpy as np
 
-from elboverse.analysis.reading import Array, plural
+from elboverse.analysis.reading import Array
 from elboverse.analysis.trained_reading import OneReplicaOptions, Rebuilt, rebuilt
 from elboverse.config.structuring import in_range
 from elboverse.contracts import Result
@@ -172,8 +172,7 @@ def _notes(source: Rebuilt, found: Samples, shown: int) -> list[str]:
             f"The samples' standard deviation is {spread:.3f} times that of the data, on average.",
         ]
     notes.append(
-        f"From {plural(len(found.data), source.source[:-1])}; a sample includes the decoder's noise, a reconstruction "
-        f"does not."
+        f"From {source.counted(len(found.data))}; a sample includes the decoder's noise, a reconstruction does not."
     )
     dimensions = len(found.names)
     if shown < dimensions:

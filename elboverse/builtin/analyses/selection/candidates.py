@@ -120,7 +120,7 @@ def require_same_batches(readings: Sequence[Reading]) -> int:
         batch_size = _batch_size(reading)
         if not isinstance(batch_size, int) or batch_size < 1:
             raise AnalysisError(
-                f"{reading.run.path}: training.batch_size {batch_size!r} given, allowed is a positive integer"
+                f"{reading.run.path}: got training.batch_size {batch_size!r}; expected a positive integer"
             )
     for other in others:
         data, same = other.run.data, first.run.data

@@ -80,7 +80,7 @@ class Timeline:
         if not (_is_count(points, batch_size) and _ascends_from_zero(starts, points)):
             raise AnalysisError(
                 f"{run.path}: /documents/data: its stream has points_per_pass {points!r} and regimes with first_point "
-                f"{starts!r}; allowed are at least {batch_size} points, a batch, and ascending starts below them, "
+                f"{starts!r}; expected at least {batch_size} points, a batch, and ascending starts below them, "
                 f"the first one 0"
             )
         lengths = [end - start for start, end in zip(starts, [*starts[1:], points], strict=True)]

@@ -157,7 +157,7 @@ def _read(source: Rebuilt) -> Spectrum:
         optimum = linear_optimum(eigenvalues, trained.latent_dim, beta, decoder_variance if is_fixed else None)
     if optimum is None:
         raise AnalysisError(
-            f"{run.path}: there is no linear optimum to compare with: "
+            f"{run.path}: no linear optimum exists to compare with: "
             + (f"the KL weight is {beta:g} at the end" if beta <= 0 else "the latents explain the data without a rest")
         )
     return Spectrum(
@@ -225,4 +225,4 @@ def _notes(source: Rebuilt, spectrum: Spectrum) -> list[str]:
         notes[2] += f" The ELBO is sampled: ± {spectrum.elbo_standard_error:.4f} nats over points and samples."
     if latents > _MOST_LATENT_ROWS:
         notes.append(f"{_MOST_LATENT_ROWS} of {latents} latents are shown; --json has all of them.")
-    return notes + [note for note in source.caveats() if "holds out" not in note]
+    return notes + source.caveats(wants_held_out=False)

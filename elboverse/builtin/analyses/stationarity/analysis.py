@@ -332,7 +332,7 @@ def _notes(options: StationarityOptions, reading: Reading, residuals: Residuals,
         notes.append("The only evaluation was made before training.")
     if residuals.split != "train":
         notes.append(
-            "There is no evaluation on training points; on held-out points the residuals also hold the difference "
+            "No evaluation on training points was recorded; on held-out points the residuals also hold the difference "
             "between training and held-out data."
         )
     notes += [

@@ -51,7 +51,7 @@ class VarianceOptions(OneReplicaOptions):
     sizes: tuple[int, ...] = attrs.field(
         default=_SIZES,
         validator=attrs.validators.deep_iterable(in_range(minimum=1), attrs.validators.min_len(1)),
-        metadata={"help": "Number of points to estimate from; may be given again."},
+        metadata={"help": "Number of points to estimate from; repeatable."},
     )
     draws: int = attrs.field(
         default=10,
@@ -136,7 +136,7 @@ def _estimate(options: VarianceOptions, source: Rebuilt) -> Estimates:
     sizes = sorted({size for size in options.sizes if size <= available})
     if not sizes:
         raise AnalysisError(
-            f"{source.reading.run.path}: {plural(available, source.source[:-1])} there are, fewer than any of the "
+            f"{source.reading.run.path}: got {source.counted(available)}, fewer than any of the "
             f"sizes {listed(sorted(set(options.sizes)))}; give a smaller one with --sizes"
         )
     values = np.empty((len(sizes), options.draws, len(_KEYS)))
@@ -173,7 +173,7 @@ def _notes(options: VarianceOptions, source: Rebuilt, estimates: Estimates) -> l
             f"{deviations[1]:.4f}, {ratio:.1f} times less: it needs about {ratio**2:,.0f} times fewer points."
             if ratio > 1
             else f"From {plural(size, 'point')} the ELBO scatters by {deviations[0]:.4f} nats and the entropy sum by "
-            f"{deviations[1]:.4f}: it is no better here."
+            f"{deviations[1]:.4f}: it does not do better here."
         )
     difference = estimates.means[-1, 0] - estimates.means[-1, 1]
     at_last = (
