@@ -74,7 +74,7 @@ def test_counts_that_depend_on_a_total_without_summing_to_one_have_no_truth() ->
     )
     data: Data = selection.build(0)
     assert data.train_log_likelihood is None
-    assert any("no true log-likelihood" in note for note in data.notes)
+    assert any("true log-likelihood does not exist" in note for note in data.notes)
 
 
 @pytest.mark.parametrize("likelihood", ["poisson"])

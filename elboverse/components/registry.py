@@ -91,7 +91,7 @@ class Registered:
         kind = KIND_OF[self.kind]
         lacking = [member for member in kind.members if not hasattr(found, member)]
         if lacking:
-            modules = {"__call__": "forward", "named_parameters": "parameters, so it is no torch.nn.Module"}
+            modules = {"__call__": "forward", "named_parameters": "parameters, so it is not a torch.nn.Module"}
             raise PluginError(
                 f"{self}: build must return {kind.returns}; got {_described(found)}, which has no "
                 f"{' and no '.join(modules.get(member, member) for member in lacking)}"

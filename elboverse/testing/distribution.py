@@ -27,7 +27,7 @@ def require_pure_sample(distribution: Any, noise: Tensor, shape: tuple[int, ...]
         torch.equal(before, torch.get_rng_state()),
         f"{who}: sample(noise) draws random numbers of its own; it must be a function of the noise that it is given",
     )
-    require(first.shape == shape, f"{who}: sample(noise) has shape {tuple(first.shape)}; expected is {shape}")
+    require(first.shape == shape, f"{who}: sample(noise) has shape {tuple(first.shape)}; expected {shape}")
     require(torch.equal(first, distribution.sample(noise)), f"{who}: sample(noise) differs from call to call")
     require(bool(first.isfinite().all()), f"{who}: sample(noise) is not finite for standard normal noise")
     return first

@@ -60,7 +60,7 @@ def check_prior(
             density = found.log_prob(samples)
             require(
                 density.shape == (SAMPLES, BATCH),
-                f"{who}: log_prob(z) has shape {tuple(density.shape)}; expected is {(SAMPLES, BATCH)}, summed over "
+                f"{who}: log_prob(z) has shape {tuple(density.shape)}; expected {(SAMPLES, BATCH)}, summed over "
                 "the latents",
             )
             _require_entropy(found, samples, density, latent_dim, who)
@@ -72,7 +72,7 @@ def check_prior(
         noise = torch.randn(SAMPLES, 1, 1, generator=generator(1, "check_prior"), dtype=torch.float64)
         samples = single.sample(noise).reshape(-1, 1)
         total = integral(lambda value: single.log_prob(value.unsqueeze(1)).reshape(-1), samples, "real")
-    require(abs(total - 1) < 0.02, f"{who}: its density adds up to {total:.4g} over one latent; expected is 1")
+    require(abs(total - 1) < 0.02, f"{who}: its density adds up to {total:.4g} over one latent; expected 1")
 
 
 def _built(chosen: Any, latent_dim: int, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Any, nn.Module]:
@@ -101,7 +101,7 @@ def _require_entropy(found: Any, samples: Tensor, density: Tensor, latent_dim: i
     width = entropy.shape[-1]
     require(
         width in {1, latent_dim},
-        f"{who}: entropy() has shape {tuple(found.entropy().shape)}; expected is ({latent_dim},), or (1,) of all "
+        f"{who}: entropy() has shape {tuple(found.entropy().shape)}; expected ({latent_dim},), or (1,) of all "
         "latents together",
     )
     total = entropy.sum(-1).mean()
@@ -175,7 +175,7 @@ def check_posterior(posterior: str | Component, *, latent_dim: int = 3, **option
         for method in ("mean", "sample", "entropy", "log_prob"):
             require(hasattr(q, method), f"{who}: q(z|x) is a {type(q).__name__} without {method}")
         shape = (BATCH, latent_dim)
-        require(q.mean.shape == shape, f"{who}: mean has shape {tuple(q.mean.shape)}; expected is {shape}")
+        require(q.mean.shape == shape, f"{who}: mean has shape {tuple(q.mean.shape)}; expected {shape}")
         noise = torch.randn(SAMPLES, *shape, generator=stream, dtype=dtype)
         samples = require_pure_sample(q, noise, (SAMPLES, *shape), who)
         require(samples.requires_grad, f"{who}: sample(noise) does not depend on the head differentiably")
@@ -187,7 +187,7 @@ def check_posterior(posterior: str | Component, *, latent_dim: int = 3, **option
         entropy = q.entropy()
         require(
             entropy.shape in {shape, (BATCH, 1)},
-            f"{who}: entropy() has shape {tuple(entropy.shape)}; expected is {shape}, or {(BATCH, 1)} where it has no "
+            f"{who}: entropy() has shape {tuple(entropy.shape)}; expected {shape}, or {(BATCH, 1)} where it has no "
             "parts",
         )
         density = q.log_prob(samples)

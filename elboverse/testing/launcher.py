@@ -50,14 +50,14 @@ def check_launcher(launcher: str | Component, **options: Any) -> None:
         require(outcomes[FAILS].status == "failed", f"{who}: a job that failed is told as {outcomes[FAILS].status!r}")
         require(
             outcomes[DIES].status == "failed",
-            f"{who}: a job whose process was killed is told as {outcomes[DIES].status!r}; expected is 'failed'",
+            f"{who}: a job whose process was killed is told as {outcomes[DIES].status!r}; expected 'failed'",
         )
         for name in ("one", "last"):
             outcome = outcomes[name]
             require(outcome.status == "finished", f"{who}: job {name!r} beside one that died ended: {outcome}")
             require(
                 outcome.message != str(os.getpid()),
-                f"{who}: it calls perform in the process of the study; expected is a process of its own for each job",
+                f"{who}: it calls perform in the process of the study; expected a process of its own for each job",
             )
         _check_stop(chosen.build(), Path(folder), who)
 

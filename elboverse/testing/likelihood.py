@@ -95,11 +95,11 @@ def _require_samples(distribution: Any, module: Any, shape: tuple[int, ...], dty
         bool(holds(samples).all()), f"{who}: sample(noise) gives values that are not {allowed}, which its support says"
     )
     mean = distribution.mean
-    require(mean.shape == shape, f"{who}: mean has shape {tuple(mean.shape)}; expected is {shape}")
+    require(mean.shape == shape, f"{who}: mean has shape {tuple(mean.shape)}; expected {shape}")
     density = distribution.log_prob(samples)
     require(
         density.shape == (SAMPLES, shape[0]),
-        f"{who}: log_prob(x) has shape {tuple(density.shape)}; expected is {(SAMPLES, shape[0])}, summed over the "
+        f"{who}: log_prob(x) has shape {tuple(density.shape)}; expected {(SAMPLES, shape[0])}, summed over the "
         "dimensions of a point",
     )
     require(bool(density.isfinite().all()), f"{who}: log_prob(x) is not finite for a sample of its own")
@@ -187,6 +187,6 @@ def _require_normalised(single: tuple[str, Any], who: str) -> None:
         found = integral(lambda value: distribution.log_prob(value.unsqueeze(1)).reshape(-1), samples, support)
     require(
         abs(found - 1) < 0.02,
-        f"{who}: its density adds up to {found:.4g} over one number; expected is 1, so ln p lacks a term or has one "
+        f"{who}: its density adds up to {found:.4g} over one number; expected 1, so ln p lacks a term or has one "
         "too many",
     )

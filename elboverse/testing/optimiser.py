@@ -79,7 +79,7 @@ def _state(built: Any, values: Tensor, who: str) -> dict[str, Tensor]:
     for name, part in state.items():
         require(
             part.shape in {(), values.shape},
-            f"{who}: state(values)[{name!r}] has shape {tuple(part.shape)}; expected is () or {tuple(values.shape)}",
+            f"{who}: state(values)[{name!r}] has shape {tuple(part.shape)}; expected () or {tuple(values.shape)}",
         )
     return dict(state)
 
