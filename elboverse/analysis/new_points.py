@@ -12,6 +12,7 @@ import numpy.typing as npt
 from elboverse.analysis.trained import TrainedModel
 from elboverse.components.registry import discover
 from elboverse.config import from_table, to_table
+from elboverse.data.conditions import encoded, recoded
 from elboverse.data.points import Points
 from elboverse.running.given_data import with_data
 
@@ -35,7 +36,13 @@ def read_points(model: TrainedModel, path: Path) -> tuple[Points, dict[str, npt.
     values = np.concatenate(
         [data.scaling.undo(data.scaled(part).double()).numpy() for part in (data.train, data.held_out)]
     )
+    beside = None
+    if model.conditions:
+        written = {} if data.conditions is None else recoded(data.conditions.numpy(), data.condition_columns)
+        beside = encoded(written, model.conditions, str(path), len(values))
     if data.order is not None:
-        values = values[np.argsort(data.order, kind="stable")]
+        placed = np.argsort(data.order, kind="stable")
+        values, beside = values[placed], None if beside is None else beside[placed]
     shape = data.shape if math.prod(data.shape) == values.shape[1] else (values.shape[1],)
-    return model.fitting(Points(values=values.reshape(-1, *shape), names=data.names), str(path)), {}
+    points = Points(values=values.reshape(-1, *shape), names=data.names, conditions=beside)
+    return model.fitting(points, str(path)), {}

@@ -77,13 +77,12 @@ def at_the_checkpoint(data: Data, run: Run, config: ExperimentConfig) -> Data:
     return attrs.evolve(data, train=data.stream.points(first, count), held_out=held_out)
 
 
-def build_model(selection: Selection, shape: tuple[int, ...]) -> nn.Module:
+def build_model(selection: Selection, shape: tuple[int, ...], conditions: int = 0) -> nn.Module:
     """Return a model with weights that are still to be replaced; torch's own random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        model: nn.Module = selection.build(shape)
-    conformance.require_model(
-        model, torch.full((2, math.prod(shape)), 0.5, dtype=torch.get_default_dtype()), f"model {selection.name!r}"
-    )
+        model: nn.Module = selection.build_given(conditions, shape)
+    look = torch.full((2, math.prod(shape) + conditions), 0.5, dtype=torch.get_default_dtype())
+    conformance.require_model(model, look, f"model {selection.name!r}")
     return model
 
 

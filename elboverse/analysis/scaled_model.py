@@ -16,7 +16,8 @@ from torch import Tensor
 from elboverse.analysis.point_statistics import PointStatistics
 from elboverse.analysis.scores import shared_noise
 from elboverse.config import ExperimentConfig
-from elboverse.contracts import Data, Model, SamplingFree, Scaling, is_image
+from elboverse.contracts import Condition, Data, Model, SamplingFree, Scaling, is_image
+from elboverse.data.conditions import with_conditions
 from elboverse.errors import AnalysisError
 from elboverse.seeding import generator
 from elboverse.theory import families
@@ -52,6 +53,7 @@ class ScaledModel:
         seed: of this replica.
         dtype: in which the run computes.
         load_data: reads the data that it was trained on.
+        conditions: what a conditional model is given beside each point.
         device: where it computes.
     """
 
@@ -64,6 +66,7 @@ class ScaledModel:
     seed: int
     dtype: torch.dtype
     load_data: Callable[[], Data]
+    conditions: tuple[Condition, ...] = ()
     device: torch.device = torch.device("cpu")
 
     @cached_property
@@ -77,6 +80,16 @@ class ScaledModel:
         """
         return self.load_data()
 
+    @cached_property
+    def _joined(self) -> Data:
+        """The data with the conditions behind the points, as batches hold them."""
+        return with_conditions(self.data)
+
+    @property
+    def condition_dimension(self) -> int:
+        """C."""
+        return sum(condition.width for condition in self.conditions)
+
     @property
     def latent_dim(self) -> int:
         """H."""
@@ -89,7 +102,8 @@ class ScaledModel:
 
     def _look(self) -> Tensor:
         """Return two points of the model's shape, which any likelihood takes."""
-        return torch.full((2, math.prod(self.shape)), 0.5, dtype=self.dtype, device=self.device)
+        width = math.prod(self.shape) + self.condition_dimension
+        return torch.full((2, width), 0.5, dtype=self.dtype, device=self.device)
 
     @property
     def prior_variance(self) -> Array:
@@ -125,14 +139,18 @@ class ScaledModel:
         return len(self._stored(split))
 
     def points(self, split: str, rows: slice | Array = slice(None)) -> Array:
-        """Return points of a split as the model sees them, scaled and in the run's type, shape (M, D).
+        """Return points of a split as batches hold them, scaled and in the run's type, shape (M, D + C).
 
         Args:
             split: ``"train"`` or ``"held_out"``.
             rows: which; all of them by default.
         """
         chosen = self._stored(split)[rows if isinstance(rows, slice) else torch.from_numpy(rows)]
-        return self.data.scaled(chosen).to(self.dtype).numpy()
+        return self._joined.scaled(chosen).to(self.dtype).numpy()
+
+    def observed(self, points: Array) -> Array:
+        """Return points without the conditions behind them, shape (M, D)."""
+        return points[:, : math.prod(self.shape)]
 
     def unscaled(self, points: Array) -> Array:
         """Return scaled points in data units, float64, shape (M, D)."""
@@ -162,37 +180,75 @@ class ScaledModel:
                 variances.append(variance)
         return to_numpy(torch.cat(means)), to_numpy(torch.cat(variances))
 
-    def decoder_moments(self, latents: Array) -> tuple[Array, Array]:
+    def decoder_moments(self, latents: Array, points: Array | None = None) -> tuple[Array, Array]:
         """Return mean μ and variance σ² of p(x|z) for latents (M, H), both of shape (M, D), in scaled units.
 
         The variance of a decoder that is not a Gaussian is not a number: its distribution is in its samples.
+
+        Args:
+            latents: z.
+            points: what the model is given of the points beside z, their conditions and total counts, (M, D + C); by
+                default those of random training points, where the model is given any.
         """
         means, variances = [], []
         with torch.no_grad():
-            for z in self._batches(latents):
-                decoder = self.model.decode(z)
+            for z, x in self._with_given(latents, points):
+                decoder = self._decoded(z, x)
                 means.append(decoder.mean)
                 is_gaussian = type(decoder) is DiagonalGaussian
                 nowhere = torch.full_like(decoder.mean, torch.nan)
                 variances.append(decoder.variance.expand_as(decoder.mean) if is_gaussian else nowhere)
         return to_numpy(torch.cat(means)), to_numpy(torch.cat(variances))
 
-    def draw(self, latents: Array, *labels: str | int) -> Array:
+    def draw(self, latents: Array, *labels: str | int, points: Array | None = None) -> Array:
         """Return a draw from p(x|z) for each of some latents (M, H), shape (M, D), in scaled units.
 
         Args:
             latents: z.
             labels: they name the draws.
+            points: as for `decoder_moments`.
         """
         drawn = []
         with torch.no_grad():
-            for number, z in enumerate(self._batches(latents)):
-                decoder = self.model.decode(z)
+            for number, (z, x) in enumerate(self._with_given(latents, points)):
+                decoder = self._decoded(z, x)
                 stream = generator(self.seed, "analysis", *labels, number)
                 drawn.append(
                     decoder.sample(torch.randn(decoder.mean.shape, generator=stream, dtype=self.dtype).to(z.device))
                 )
         return to_numpy(torch.cat(drawn))
+
+    def beside(self, count: int, *labels: str | int) -> Array | None:
+        """Return random training points whose conditions and total counts a model is given, (count, D + C).
+
+        None where it is given nothing of them, or where the data cannot be read and it has no conditions.
+        """
+        takes = hasattr(self._decoded(torch.zeros(1, self.latent_dim, dtype=self.dtype).to(self.device), None), "given")
+        if not takes and not self.conditions:
+            return None
+        try:
+            return self.points("train", self.choose(self.count("train"), count, "given", *labels))
+        except AnalysisError:
+            if self.conditions:
+                raise
+            return None
+
+    def _with_given(self, latents: Array, points: Array | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Yield batches of latents with what the model is given beside them."""
+        points = self.beside(len(latents)) if points is None else points
+        if points is None:
+            yield from ((z, None) for z in self._batches(latents))
+        else:
+            yield from zip(self._batches(latents), self._batches(points), strict=True)
+
+    def _decoded(self, z: Tensor, x: Tensor | None) -> Any:
+        """Return p(x|z), given what of the points is not modelled."""
+        if x is None:
+            c = z.new_full((len(z), self.condition_dimension), 0.5)
+            return self.model.decode(z) if not self.conditions else families.decoded(self.model, z, c)
+        decoder = families.decoded(self.model, z, x)
+        given = getattr(decoder, "given", None)
+        return decoder if given is None else given(families.observed(self.model, x))
 
     def statistics(self, points: Array, *labels: str | int) -> PointStatistics:
         """Return the terms of each point, with as many Monte-Carlo samples per point as the run trained with.
@@ -298,7 +354,7 @@ class ScaledModel:
         return {name: to_numpy(torch.stack([gradient.flatten() for gradient in each])) for name, each in rows.items()}
 
     def _stored(self, split: str) -> Tensor:
-        return self.data.train if split == "train" else self.data.held_out
+        return self._joined.train if split == "train" else self._joined.held_out
 
     def _monte_carlo(self, count: int, *labels: str | int, width: int | None = None) -> Tensor | None:
         if self.is_sampling_free:

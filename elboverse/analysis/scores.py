@@ -77,9 +77,10 @@ def anomalies(trained: TrainedModel, given: Points, count: int) -> Any:
     median = np.median(elbo)
     spread = 1.4826 * float(np.median(np.abs(elbo - median))) or float(elbo.std()) or 1.0
     rows = np.argsort(elbo, kind="stable")[: max(0, count)]
-    mean, variance = trained.decoder_moments(trained.posterior_moments(scaled[rows])[0])
-    surprise = np.abs(scaled[rows].astype(np.float64) - mean) / np.sqrt(
-        np.where(np.isfinite(variance), variance, np.maximum(scaled.var(0), 1e-12))
+    values = trained.observed(scaled)
+    mean, variance = trained.decoder_moments(trained.posterior_moments(scaled[rows])[0], scaled[rows])
+    surprise = np.abs(values[rows].astype(np.float64) - mean) / np.sqrt(
+        np.where(np.isfinite(variance), variance, np.maximum(values.var(0), 1e-12))
     )
     columns = surprise.argmax(1)
     each = np.arange(len(rows))

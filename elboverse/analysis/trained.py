@@ -33,6 +33,7 @@ from elboverse.analysis.scores import anomalies, importance_weighted
 from elboverse.components.registry import Registry, discover
 from elboverse.config import from_table
 from elboverse.contracts import Data, Model, Scaling
+from elboverse.data.conditions import columns_of, conditions_of, encoded
 from elboverse.data.points import Points, is_points, points_of
 from elboverse.errors import AnalysisError, DataError, ElboverseError, RunFileError
 from elboverse.runfile import Run
@@ -117,7 +118,8 @@ class TrainedModel(ScaledModel):
         try:
             config = from_table(table, registry)
             scaling, shape = scaling_of(run.data, str(run.path)), shape_of(run.data, str(run.path))
-            model = build_model(config.model, shape)
+            conditions = conditions_of(run.data.get("conditions"))
+            model = build_model(config.model, shape, sum(condition.width for condition in conditions))
         except AnalysisError:
             raise
         except ElboverseError as error:
@@ -146,6 +148,7 @@ class TrainedModel(ScaledModel):
             seed=config.seed + replica,
             dtype=dtype,
             load_data=load_data,
+            conditions=conditions,
             device=torch.device(device),
             given=points_of(source) if is_points(source) else None,
         )
@@ -164,7 +167,8 @@ class TrainedModel(ScaledModel):
         """
         config = from_table(table)
         shape = shape_of(data, "the model")
-        model = build_model(config.model, shape)
+        conditions = conditions_of(data.get("conditions"))
+        model = build_model(config.model, shape, sum(condition.width for condition in conditions))
         dtype = torch.float64  # whatever it was trained in, so that rows do not depend on those beside them
         model.to(dtype)
         put_parameters(model, {name: values[None] for name, values in state.items()}, 1, 0, "the model")
@@ -183,6 +187,7 @@ class TrainedModel(ScaledModel):
             seed=config.seed,
             dtype=dtype,
             load_data=no_data,
+            conditions=conditions,
         )
 
     @property
@@ -195,12 +200,14 @@ class TrainedModel(ScaledModel):
         """What a table calls the dimensions: their names, or ``x0`` and so on."""
         return self.names or tuple(f"x{column}" for column in range(math.prod(self.shape)))
 
-    def encode(self, points: Any = None, *, variances: bool = False) -> Any:
+    def encode(self, points: Any = None, *, conditions: Any = None, variances: bool = False) -> Any:
         """Return the mean ν(x) of q(z|x) of each point, shape (N, H).
 
         Args:
             points: in data units, (N, D) or (N, *shape), or a table that has the columns of the training data; the
                 run's own data in their original order by default.
+            conditions: of a conditional model: a table or a dict with a value, or one value, for each of its columns;
+                by default the columns of `points`.
             variances: return (mean, variance τ²(x)).
 
         Returns:
@@ -209,16 +216,17 @@ class TrainedModel(ScaledModel):
         Raises:
             DataError: the points do not fit the model.
         """
-        given = self.own_points() if points is None else self.fitting(points)
+        given = self.own_points() if points is None else self.fitting(points, conditions=conditions)
         mean, variance = self.posterior_moments(self.scaled(given))
         labelled = given.labelled(mean, self.latent_names)
         return (labelled, given.labelled(variance, self.latent_names)) if variances else labelled
 
-    def decode(self, latents: Any) -> Any:
+    def decode(self, latents: Any, *, conditions: Any = None) -> Any:
         """Return the decoder's mean E[x|z] for latents of shape (N, H), in data units, shape (N, *shape).
 
         Args:
             latents: an array, or a table of H columns.
+            conditions: as for `encode`; by default those of random training points.
 
         Raises:
             DataError: there are not H columns, or they are not finite.
@@ -227,25 +235,30 @@ class TrainedModel(ScaledModel):
         if given.flat.shape[1] != self.latent_dim:
             raise DataError(f"the latents: got {given.flat.shape[1]} columns; expected {self.latent_dim}")
         _require_finite(given, "the latents")
-        return self._in_data_units(given, self.decoder_moments(given.flat.astype(np.float64))[0])
+        beside = None if conditions is None else self._given(conditions, len(given), "the conditions")
+        return self._in_data_units(given, self.decoder_moments(given.flat.astype(np.float64), beside)[0])
 
-    def reconstruct(self, points: Any = None) -> Any:
+    def reconstruct(self, points: Any = None, *, conditions: Any = None) -> Any:
         """Return the decoder's mean at the encoder's mean, E[x|z = ν(x)], of each point, in data units.
 
         Args:
             points: as for `encode`.
+            conditions: as for `encode`.
         """
-        given = self.own_points() if points is None else self.fitting(points)
-        mean, _ = self.posterior_moments(self.scaled(given))
-        return self._in_data_units(given, self.decoder_moments(mean)[0])
+        given = self.own_points() if points is None else self.fitting(points, conditions=conditions)
+        scaled = self.scaled(given)
+        mean, _ = self.posterior_moments(scaled)
+        return self._in_data_units(given, self.decoder_moments(mean, scaled)[0])
 
-    def sample(self, count: int, *, seed: int = 0, means: bool = False) -> Array:
+    def sample(self, count: int, *, seed: int = 0, means: bool = False, conditions: Any = None) -> Array:
         """Return points from the model, x ~ p(x|z) with z ~ p(z), in data units, shape (count, *shape).
 
         Args:
             count: how many.
             seed: the same points for the same seed.
             means: return E[x|z], without the decoder's noise.
+            conditions: as for `encode`; by default those of random training points, as are the total counts of a
+                likelihood that is given these.
 
         Raises:
             DataError: the count is negative.
@@ -254,11 +267,17 @@ class TrainedModel(ScaledModel):
             raise DataError(f"count: got {count!r}; expected an integer ≥ 0")
         draws = generator(int(seed), "sample", device=self.device)
         parts, left = [], int(count)
+        if conditions is None:
+            beside = self.beside(int(count), "sample", int(seed))
+        else:
+            beside = self._given(conditions, int(count), "the conditions")
+        given = None if beside is None else torch.from_numpy(beside).to(self.device, self.dtype)
         with torch.no_grad():
             while left > 0:
                 size = min(left, POINTS_AT_ONCE)
                 z = self._draw_latents(size, draws)
-                decoder: Any = self.model.decode(z)
+                first = int(count) - left
+                decoder: Any = self._decoded(z, None if given is None else given[first : first + size])
                 noise = torch.randn(
                     (size, math.prod(self.shape)), generator=draws, dtype=self.dtype, device=self.device
                 )
@@ -268,7 +287,13 @@ class TrainedModel(ScaledModel):
         return self.unscaled(scaled).reshape(-1, *self.shape)
 
     def score(
-        self, points: Any = None, *, importance_samples: int = 0, scaled_units: bool = False, seed: int = 0
+        self,
+        points: Any = None,
+        *,
+        conditions: Any = None,
+        importance_samples: int = 0,
+        scaled_units: bool = False,
+        seed: int = 0,
     ) -> Any:
         """Return the ELBO and its terms of each point in nats.
 
@@ -279,6 +304,7 @@ class TrainedModel(ScaledModel):
 
         Args:
             points: as for `encode`.
+            conditions: as for `encode`.
             importance_samples: k; 0 for none.
             scaled_units: give the densities of the scaled points, which are those that training reports.
             seed: of the Monte-Carlo samples.
@@ -286,7 +312,7 @@ class TrainedModel(ScaledModel):
         Returns:
             A dict of arrays, shape (N,), or a table with the index of `points`.
         """
-        given = self.own_points() if points is None else self.fitting(points)
+        given = self.own_points() if points is None else self.fitting(points, conditions=conditions)
         scaled = self.scaled(given)
         terms = self.scored(scaled, int(seed))
         shift = 0.0 if scaled_units else self.scaling.log_volume()
@@ -329,8 +355,13 @@ class TrainedModel(ScaledModel):
         """The model as a plain `torch.nn.Module`, in scaled units, to go on training with."""
         return cast(nn.Module, self.model)
 
-    def fitting(self, points: Any, what: str = "the points") -> Points:
+    def fitting(self, points: Any, what: str = "the points", *, conditions: Any = None) -> Points:
         """Return points that fit the model, in data units: with its columns, as many as it has, finite.
+
+        Args:
+            points: as for `encode`.
+            what: how messages call them.
+            conditions: as for `encode`.
 
         Raises:
             DataError: they do not fit.
@@ -341,7 +372,21 @@ class TrainedModel(ScaledModel):
         if len(given) == 0 or given.flat.shape[1] != dimension:
             raise DataError(f"{what}: got {given.values.shape} values; expected points of {dimension:,} dimensions")
         _require_finite(given, what)
+        if self.conditions and given.conditions is None:
+            found = points if conditions is None else conditions
+            given = attrs.evolve(given, conditions=self._encoded_conditions(found, len(given), what))
         return given
+
+    def _encoded_conditions(self, given: Any, count: int, what: str) -> Array:
+        """Return the conditions of some points as numbers, shape (count, C)."""
+        return encoded(columns_of(given, count, what), self.conditions, what, count)
+
+    def _given(self, conditions: Any, count: int, what: str) -> Array:
+        """Return conditions behind points that say nothing else, shape (count, D + C)."""
+        if not self.conditions:
+            raise DataError(f"{what}: got some; expected none, since the model is not conditional")
+        behind = self._encoded_conditions(conditions, count, what)
+        return np.concatenate((np.zeros((count, math.prod(self.shape))), behind), axis=1)
 
     def own_points(self) -> Points:
         """Return the data that the run was trained on, in data units and in their original order where that is known.
@@ -356,9 +401,11 @@ class TrainedModel(ScaledModel):
             return self.given
         parts = [to_numpy(self.scaling.undo(data.scaled(part).double())) for part in (data.train, data.held_out)]
         values = np.concatenate(parts)
+        beside = None if data.conditions is None else to_numpy(data.conditions)
         if data.order is not None:
-            values = values[np.argsort(data.order, kind="stable")]
-        return Points(values=values.reshape(-1, *self.shape), names=self.names)
+            placed = np.argsort(data.order, kind="stable")
+            values, beside = values[placed], None if beside is None else beside[placed]
+        return Points(values=values.reshape(-1, *self.shape), names=self.names, conditions=beside)
 
     def own_splits(self) -> Array:
         """Return of which split each of `own_points` is, ``"train"`` or ``"held_out"``, shape (N,)."""
@@ -366,12 +413,15 @@ class TrainedModel(ScaledModel):
         return splits if self.data.order is None else splits[np.argsort(self.data.order, kind="stable")]
 
     def scaled(self, points: Points) -> Array:
-        """Return points in data units as the model sees them, shape (N, D)."""
+        """Return points in data units as batches hold them, scaled, conditions behind them, shape (N, D + C)."""
         flat = points.flat
         wide = flat if flat.dtype.kind == "f" else flat.astype(np.float64)
         raw = torch.from_numpy(np.array(wide, dtype=wide.dtype.newbyteorder("="), order="C"))
         scaling = Scaling(self.scaling.kind, self.scaling.offset.to(raw.dtype), self.scaling.scale.to(raw.dtype))
-        return np.asarray(scaling.apply(raw).to(self.dtype).numpy())
+        found = np.asarray(scaling.apply(raw).to(self.dtype).numpy())
+        if points.conditions is None:
+            return found
+        return np.concatenate((found, points.conditions.astype(found.dtype)), axis=1)
 
     def _in_data_units(self, given: Points, scaled: Array) -> Any:
         values = self.unscaled(scaled)

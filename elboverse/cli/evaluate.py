@@ -52,6 +52,11 @@ def evaluate(path: Path, replica: int, points: int, samples: int, figure: Path |
                 "use elboverse judge my_models.py:model --data held_out.npy"
             )
         trained = TrainedModel.of(run, replica)
+        if trained.conditions:
+            raise AnalysisError(
+                f"{run.path}: got a conditional model, which evaluate does not take; `elboverse score --out scores.csv "
+                f"--importance-samples 1000 {path}` bounds ln p(x|c) of each point"
+            )
         split = "held_out" if trained.count("held_out") else "train"
         x = torch.from_numpy(trained.points(split))[:10_000]
         model: Any = trained.model

@@ -71,8 +71,14 @@ class Rows:
         shown = len(starts) > 1 and not quiet and sys.stderr.isatty()
         with click.progressbar(starts, label=label, file=sys.stderr, hidden=not shown) as bar:
             for first in bar:
+                some = slice(first, first + _ROWS_AT_ONCE)
+                beside = self.points.conditions
                 yield attrs.evolve(
-                    self.points, values=self.points.values[first : first + _ROWS_AT_ONCE], index=None, container="array"
+                    self.points,
+                    values=self.points.values[some],
+                    conditions=None if beside is None else beside[some],
+                    index=None,
+                    container="array",
                 )
 
 

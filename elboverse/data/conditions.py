@@ -14,7 +14,15 @@ from torch import Tensor
 from elboverse.contracts import Condition, Data, Scaling
 from elboverse.errors import DataError, nearest
 
-__all__ = ["condition_columns", "conditions_of", "encoded", "recoded", "split_conditions", "with_conditions"]
+__all__ = [
+    "columns_of",
+    "condition_columns",
+    "conditions_of",
+    "encoded",
+    "recoded",
+    "split_conditions",
+    "with_conditions",
+]
 
 _MOST_LEVELS = 1000
 """How many levels a condition may have; a column with more names its rows, as a rule."""
@@ -85,6 +93,29 @@ def encoded(
         one_hot[np.arange(len(values)), [known[level] for level in written]] = 1
         parts.append(one_hot)
     return np.concatenate(parts, axis=1)
+
+
+def columns_of(given: Any, count: int, what: str) -> dict[str, NDArray[Any]]:
+    """Return the columns of a table, or of a dict, one value of which may stand for all points.
+
+    Raises:
+        DataError: it is neither, or has another number of rows.
+    """
+    names = list(given) if isinstance(given, Mapping) else list(getattr(given, "columns", ()))
+    if not names:
+        raise DataError(
+            f"{what}: got {type(given).__name__} without conditions; expected a table that has them, or conditions "
+            'beside it, such as conditions={"batch": "a"}'
+        )
+    columns = {}
+    for name in names:
+        values = given[name]
+        one = np.asarray(values if not hasattr(values, "to_numpy") else values.to_numpy())
+        one = np.broadcast_to(one, (count,)) if one.ndim == 0 else one
+        if len(one) != count:
+            raise DataError(f"{what}: condition {name!r}: got {len(one):,} values; expected {count:,}, one per point")
+        columns[str(name)] = one
+    return columns
 
 
 def recoded(values: NDArray[Any], of: Sequence[Condition]) -> dict[str, NDArray[Any]]:

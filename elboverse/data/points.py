@@ -31,12 +31,14 @@ class Points:
         values: real numbers; the first axis counts the N points, the others are the shape of one.
         names: of the columns, length D, or empty where they have none.
         index: of the rows, length N, in the container's own type; None where they have none.
+        conditions: of each point as a conditional model takes them, shape (N, C); None for none.
         container: ``"array"``, ``"pandas"`` or ``"polars"``: what values of each row are returned as.
     """
 
     values: Array
     names: tuple[str, ...] = ()
     index: Any = None
+    conditions: Array | None = None
     container: str = "array"
 
     def __len__(self) -> int:

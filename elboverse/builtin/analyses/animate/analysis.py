@@ -22,6 +22,7 @@ from elboverse.analysis.trained_reading import OneReplicaOptions
 from elboverse.config.structuring import in_range
 from elboverse.contracts import Result, is_image
 from elboverse.errors import AnalysisError
+from elboverse.theory import identities
 
 if TYPE_CHECKING:
     from matplotlib.animation import Animation
@@ -208,9 +209,11 @@ def _curves(reading: Reading) -> Curves:
     elbo, entropy_sum = (
         moving_average(steps, reading.series(name)[:, 0].astype(np.float64), window) for name in ("elbo", "entropy_sum")
     )
-    return Curves(
-        steps=steps, elbo=elbo, entropy_sum=entropy_sum, prior_variance=np.exp(reading.series("prior_log_var")[:, 0])
-    )
+    # Of a prior that is no diagonal Gaussian, the variance of a Gaussian with its entropy; 1 where it has none.
+    entropy = reading.series("prior_entropy")[:, 0].astype(np.float64)
+    variance = np.exp(2 * (entropy - identities.STANDARD_NORMAL_ENTROPY))
+    variance = np.where(np.isfinite(variance), variance, 1.0)
+    return Curves(steps=steps, elbo=elbo, entropy_sum=entropy_sum, prior_variance=variance)
 
 
 def _frame(reading: Reading, film: Film, number: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import numpy as np
 
+from elboverse.analysis.groups import Groups, groups_of
 from elboverse.analysis.reading import Array, plural
 from elboverse.analysis.trained_reading import OneReplicaOptions, Rebuilt, rebuilt
 from elboverse.config.structuring import in_range
@@ -38,6 +39,8 @@ class LatentsOptions(OneReplicaOptions):
     Args:
         points: how many points are encoded at most.
         drop_threshold: entropy drop in nats below which a latent is collapsed.
+        colour: what points are coloured by, the name of the label or of a condition, or ``"none"``; by default the
+            label, or else the first condition.
     """
 
     points: int = attrs.field(
@@ -50,6 +53,10 @@ class LatentsOptions(OneReplicaOptions):
         validator=in_range(minimum=0),
         metadata={"help": "Entropy drop in nats below which a latent is collapsed."},
     )
+    colour: str = attrs.field(
+        default="",
+        metadata={"help": "Name of the label or condition that points are coloured by, or none."},
+    )
 
 
 @attrs.frozen(eq=False)
@@ -61,12 +68,14 @@ class Encoded:
         variances: τ²_h(x), shape (M, H).
         prior_variance: α²_h, shape (H,).
         drop_threshold: entropy drop in nats below which a latent is collapsed.
+        groups: what the points are coloured by; None for nothing.
     """
 
     means: Array
     variances: Array
     prior_variance: Array
     drop_threshold: float
+    groups: Groups | None = None
 
     @property
     def mean_square(self) -> Array:
@@ -119,10 +128,10 @@ def aggregate_density(encoded: Encoded, half_width: float) -> tuple[Array, Array
 def build(options: LatentsOptions, run: Run) -> Result:
     """Return the moments of the encoder, latent by latent.
 
-    The keys of `Result.data`: ``replica``; ``split`` and ``points`` encoded; ``drop_threshold`` in nats; and
-    ``latents``, sorted by falling entropy drop, each with ``latent`` (counted from 0), ``prior_variance`` (α²),
-    ``mean`` and ``standard_deviation`` of ν over the points, ``mean_square`` (⟨ν²⟩/α²), ``mean_variance`` (⟨τ²⟩/α²),
-    ``second_moment`` (their sum), ``entropy_drop`` in nats and ``collapsed``.
+    The keys of `Result.data`: ``replica``; ``split`` and ``points`` encoded; ``drop_threshold`` in nats; ``colour``,
+    what points are coloured by, null for nothing; and ``latents``, sorted by falling entropy drop, each with ``latent``
+    (counted from 0), ``prior_variance`` (α²), ``mean`` and ``standard_deviation`` of ν over the points, ``mean_square``
+    (⟨ν²⟩/α²), ``mean_variance`` (⟨τ²⟩/α²), ``second_moment`` (their sum), ``entropy_drop`` in nats and ``collapsed``.
 
     Args:
         options: points, threshold and replica.
@@ -134,7 +143,8 @@ def build(options: LatentsOptions, run: Run) -> Result:
     source = rebuilt(run, options.replica)
     trained = source.trained
     means, variances = trained.posterior_moments(source.points(slice(options.points)))
-    encoded = Encoded(means, variances, trained.prior_variance, options.drop_threshold)
+    groups = groups_of(trained.data, source.split, slice(options.points), options.colour)
+    encoded = Encoded(means, variances, trained.prior_variance, options.drop_threshold, groups)
 
     def draw() -> Figure:
         from elboverse.builtin.analyses.latents.figure import draw  # matplotlib, which only a figure needs
@@ -164,6 +174,7 @@ def build(options: LatentsOptions, run: Run) -> Result:
             "split": source.split,
             "points": len(means),
             "drop_threshold": options.drop_threshold,
+            "colour": None if groups is None else groups.name,
             "latents": table,
         },
         draw=draw,

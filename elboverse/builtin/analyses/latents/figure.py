@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from elboverse.analysis import style
+from elboverse.analysis.groups import Groups
 from elboverse.analysis.reading import Array
 from elboverse.builtin.analyses.latents.analysis import Encoded, aggregate_density
 
@@ -19,6 +20,8 @@ __all__ = ["draw"]
 _MOST_VIOLINS: Final = 24
 _BINS: Final = 40
 _HALF_WIDTH: Final = 3.2
+_MOST_SCATTERED: Final = 4000
+_MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def draw(encoded: Encoded) -> Figure:
@@ -30,7 +33,7 @@ def draw(encoded: Encoded) -> Figure:
     with style.applied():
         figure = style.new_figure(height=3.1)
         scale = np.sqrt(encoded.prior_variance)
-        columns = 3 if len(scale) == 2 else 2
+        columns = 3 if len(scale) == 2 or encoded.groups is not None else 2
         grid = figure.add_gridspec(2, columns, width_ratios=(1, 1.05, 1.05) if columns == 3 else (1.45, 1))
         means = figure.add_subplot(grid[0, 0])
         variances = figure.add_subplot(grid[1, 0], sharex=means)
@@ -45,7 +48,9 @@ def draw(encoded: Encoded) -> Figure:
         variances.set_yscale("log")
         variances.set_xlabel("latent")
         _draw_arc(figure.add_subplot(grid[:, 1]), encoded)
-        if latents == 2:
+        if encoded.groups is not None:
+            _draw_groups(figure.add_subplot(grid[:, 2]), encoded, encoded.groups)
+        elif latents == 2:
             _draw_density(figure.add_subplot(grid[:, 2]), encoded)
         figure.legend(
             handles=[
@@ -134,3 +139,30 @@ def _draw_density(axes: Axes, encoded: Encoded) -> None:
     axes.set(aspect="equal", xlabel="z₀ / α", ylabel="z₁ / α")
     axes.set_xticks([-2, 0, 2])
     axes.set_yticks([-2, 0, 2])
+
+
+def _draw_groups(axes: Axes, encoded: Encoded, groups: Groups) -> None:
+    """Draw the means in the plane of the two latents that drop most, coloured by group; a single one along a line."""
+    shown = encoded.order[:2]
+    places = encoded.means[:_MOST_SCATTERED, shown] / np.sqrt(encoded.prior_variance[shown])
+    values = groups.values[:_MOST_SCATTERED]
+    across = places[:, 0]
+    up = places[:, 1] if len(shown) > 1 else np.linspace(-1, 1, len(across))
+    axes.set_title(f"means, by {groups.name}")
+    if groups.is_number:
+        drawn = axes.scatter(across, up, c=values.astype(float), s=4, cmap="viridis", linewidths=0, rasterized=True)
+        axes.figure.colorbar(drawn, ax=axes, shrink=0.7, pad=0.02)
+    else:
+        for number, (name, within) in enumerate(Groups(groups.name, values).named()):
+            colour, _ = style.CYCLE[number % len(style.CYCLE)]
+            marker = _MARKERS[number % len(_MARKERS)]
+            axes.scatter(
+                across[within], up[within], s=6, color=colour, marker=marker, linewidths=0, label=name, rasterized=True
+            )
+        axes.legend(fontsize=6.5, markerscale=1.6, handletextpad=0.2, borderpad=0.3, labelspacing=0.25)
+    axes.set_xlabel(f"latent {shown[0]}: ν / α")
+    if len(shown) > 1:
+        axes.set_ylabel(f"latent {shown[1]}: ν / α")
+        axes.set_aspect("equal", adjustable="datalim")
+    else:
+        axes.set_yticks([])

@@ -126,16 +126,18 @@ def _read(options: SamplesOptions, source: Rebuilt) -> Samples:
     trained = source.trained
     points = source.points(slice(options.count))
     mean, _ = trained.posterior_moments(points)
-    reconstructions, _ = trained.decoder_moments(mean)
+    reconstructions, _ = trained.decoder_moments(mean, points)
     latents = trained.prior_samples(trained.noise((len(points), trained.latent_dim), "samples", "latents"))
-    sample_means, variances = trained.decoder_moments(latents)
+    beside = trained.beside(len(points), "samples")
+    sample_means, variances = trained.decoder_moments(latents, beside)
     if np.isfinite(variances).all():
         samples = sample_means + np.sqrt(variances) * trained.noise(sample_means.shape, "samples", "points")
     else:
-        samples = trained.draw(latents, "samples", "points")
-    dimension = points.shape[1]
+        samples = trained.draw(latents, "samples", "points", points=beside)
+    data = trained.observed(points)
+    dimension = data.shape[1]
     return Samples(
-        data=trained.unscaled(points),
+        data=trained.unscaled(data),
         reconstructions=trained.unscaled(reconstructions),
         samples=trained.unscaled(samples),
         sample_means=trained.unscaled(sample_means),
