@@ -246,5 +246,5 @@ def test_a_model_that_forgets_its_conditions_is_told_how_many_there_are(table: P
     def build(options: NoOptions, data_shape: tuple[int, ...], conditions: int) -> Stranger:
         return Stranger(data_shape[0], 1)
 
-    with pytest.raises(PluginError, match="condition_dimension is 1; expected is 3"):
+    with pytest.raises(PluginError, match="condition_dimension is 1; expected 3"):
         train(strangers(build, table), out=tmp_path)

@@ -58,7 +58,7 @@ def groups_of(data: Data, split: str, rows: slice, wanted: str) -> Groups | None
             condition, if there is one.
 
     Raises:
-        AnalysisError: there is no label and no condition of that name.
+        AnalysisError: neither a label nor a condition has that name.
     """
     if wanted == "none":
         return None

@@ -209,7 +209,7 @@ def _curves(reading: Reading) -> Curves:
     elbo, entropy_sum = (
         moving_average(steps, reading.series(name)[:, 0].astype(np.float64), window) for name in ("elbo", "entropy_sum")
     )
-    # Of a prior that is no diagonal Gaussian, the variance of a Gaussian with its entropy; 1 where it has none.
+    # Of a prior that is not a diagonal Gaussian, the variance of a Gaussian with its entropy; 1 where it has none.
     entropy = reading.series("prior_entropy")[:, 0].astype(np.float64)
     variance = np.exp(2 * (entropy - identities.STANDARD_NORMAL_ENTROPY))
     variance = np.where(np.isfinite(variance), variance, 1.0)
