@@ -60,7 +60,7 @@ def test_a_signal_saves_says_so_and_ends_with_its_exit_code(
     assert ended == code, output
     done = assert_prefix(path, whole)
     assert output == (  # click ends the line that a terminal shows ^C in
-        f"\nInterrupted after step {done} of 160; all of it is saved in {path}. To go on:\n"
+        f"\nInterrupted after step {done} of 160; all of it is saved in {path}. To resume:\n"
         f"  elboverse train --resume {path}\n"
     )
     assert Run.open(path).status == "interrupted"

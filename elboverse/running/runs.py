@@ -408,6 +408,6 @@ def _walk(experiment: Experiment, sinks: Sequence[Sink], run_file: RunFileSink, 
     if caught.number is not None and not loop.finished:
         message = (
             f"Interrupted after step {loop.done:,} of {loop.plan.total_steps:,}; all of it is saved in {path}. "
-            f"To go on:\n  elboverse train --resume {shlex.quote(str(path))}"
+            f"To resume:\n  elboverse train --resume {shlex.quote(str(path))}"
         )
         raise Interrupted(message, caught.number)
