@@ -9,7 +9,8 @@ import pytest
 
 from elboverse.components.hookspecs import HOOKS
 from elboverse.components.registry import Registry, discover, normalised
-from elboverse.errors import PluginError, UnknownNameError
+from elboverse.config import from_table
+from elboverse.errors import ConfigError, PluginError, UnknownNameError
 
 Install = Callable[..., str]
 
@@ -179,6 +180,15 @@ def test_the_distribution_settles_which_component_is_meant(install: Install, dis
     assert found.plugin.name == "rings"
     assert found.name == "rings-dist:Circle"
     assert discover({}).find("dataset", "elboverse:circle").plugin.name == "built-in"
+
+
+def test_what_a_config_does_not_name_is_built_in_whatever_plugins_offer(install: Install) -> None:
+    install("nets", GOOD.format(name="mlp").replace("elboverse_datasets", "elboverse_networks"))
+    registry = discover({})
+    config = from_table({"dataset": "circle"}, registry)
+    assert config.model.options.network.registered.plugin.name == "built-in"
+    with pytest.raises(ConfigError, match="several plugins offer a network named 'mlp'"):
+        from_table({"dataset": "circle", "model": {"network": "mlp"}}, registry)
 
 
 def test_a_run_goes_on_with_the_plugin_that_it_used_where_a_built_in_has_its_name_now(install: Install) -> None:

@@ -243,6 +243,14 @@ class Registry:
         """Return the names of all components of a kind, sorted."""
         return sorted(registered.name for registered in self.components[kind].values())
 
+    def default(self, kind: str, name: str) -> str:
+        """Return the name of a component that is taken where a config names none: the one that is built in.
+
+        So a plugin that offers a name such as ``mlp`` too is met only where a config says that name.
+        """
+        own = f"{PROJECT}:{name}"
+        return own if normalised(own) in self.components[kind] else name
+
     def as_recorded(self, used: Sequence[Any]) -> Registry:
         """Return a registry that prefers the plugins which a run used, where several offer one name.
 

@@ -382,9 +382,9 @@ def _selected(
             if type(None) in typing.get_args(field.type):
                 return None
             raise Faults.single(f"missing; it selects a {kind} by name")
-        table = {NAME_KEY: default}
+        table = {NAME_KEY: registry.default(kind, default)}
     if isinstance(table, Mapping) and NAME_KEY not in table and default is not None:
-        table = {NAME_KEY: default, **table}
+        table = {NAME_KEY: registry.default(kind, default), **table}
     return structure_selection(converter, registry, kind, table)
 
 

@@ -254,7 +254,7 @@ class _Analyses:
             options: of the analysis.
             every_replica: whether to make it of each replica.
         """
-        several = takes_several(self._registry.find("analysis", name))
+        several = takes_several(self._registry.find("analysis", self._registry.default("analysis", name)))
         groups = [self._runs] if several else [(run,) for run in self._runs]
         if not every_replica:
             return [self._result(name, options, group) for group in groups]
@@ -266,14 +266,14 @@ class _Analyses:
 
     def measured(self, expectation: Expectation) -> tuple[float | None, ...]:
         """Return the number of an expectation in each result."""
-        registered = self._registry.find("analysis", expectation.analysis)
+        registered = self._registry.find("analysis", self._registry.default("analysis", expectation.analysis))
         results = self.results(expectation.analysis, expectation.options, every_replica=expectation.every_replica)
         return tuple(expectation.measured(numbers(registered, result)) for result in results)
 
     def _result(self, name: str, options: Mapping[str, Any], group: tuple[Run, ...]) -> Result:
         key = json.dumps([name, options, [str(run.path) for run in group]], sort_keys=True, default=str)
         if key not in self._made:
-            registered = self._registry.find("analysis", name)
+            registered = self._registry.find("analysis", self._registry.default("analysis", name))
             converter = build_converter(self._registry)
             structured = structure(converter, dict(options), registered.config_class(), f"{name}.options")
             self._made[key] = analysed(registered, structured, group)

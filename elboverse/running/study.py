@@ -12,15 +12,14 @@ import attrs
 import tomli_w
 from rich.console import Console
 
-from elboverse.components.registry import Registry, discover
+from elboverse.components.registry import Registry
 from elboverse.config import ExperimentConfig, to_table
-from elboverse.config.structuring import Faults, build_converter, structure_selection
-from elboverse.config.sweeps import LAUNCHER, expand, split_seeds
+from elboverse.config.sweeps import expand, split_seeds
 from elboverse.contracts.launcher import Job, Launcher, Outcome, Status
 from elboverse.errors import (
-    ConfigError,
     ElboverseError,
     Interrupted,
+    PluginError,
     ReplicasDifferError,
     RunFileError,
     StudyError,
@@ -30,7 +29,7 @@ from elboverse.runfile import RUN_FILE, Run
 from elboverse.running.board import Board
 from elboverse.running.interrupts import stop_on_signals
 
-__all__ = ["SWEEP_FILE", "Announce", "Study", "build_launcher", "write_study"]
+__all__ = ["SWEEP_FILE", "Announce", "Study", "write_study"]
 
 SWEEP_FILE: Final = "sweep.toml"
 
@@ -153,11 +152,17 @@ class Study:
         outcomes: dict[str, Outcome] = {}
         console = self.console or Console(quiet=True)
         with stop_on_signals(self.launcher.stop) as caught, Board(console, list(todo), done) as board:
-            for told in self.launcher.launch(jobs, perform):
-                if isinstance(told, Outcome):
-                    alone = told.status == "unfit" and "seeds" not in self.table["sweep"]
-                    outcomes[told.name] = attrs.evolve(told, status="failed") if alone else told
-                board.take(told)
+            try:
+                for told in self.launcher.launch(jobs, perform):
+                    if isinstance(told, Outcome):
+                        alone = told.status == "unfit" and "seeds" not in self.table["sweep"]
+                        outcomes[told.name] = attrs.evolve(told, status="failed") if alone else told
+                    board.take(told)
+            except PluginError as error:
+                if not any((job.folder / RUN_FILE).exists() for job in jobs):
+                    raise
+                resume = f"elboverse train --resume {shlex.quote(str(self.folder))}"
+                raise PluginError(f"{error}\nWhat was trained is kept; go on with:\n  {resume}") from error
         if caught.number is not None:
             raise Interrupted(self._stopped(outcomes, done, len(todo)), caught.number)
         for name in todo.keys() - outcomes.keys():
@@ -184,28 +189,6 @@ class Study:
         begun = any(path.exists() for path in self.folder.glob(f"*/{RUN_FILE}"))
         advice = ["To try again what failed:", f"  elboverse train --resume {shlex.quote(str(self.folder))}"]
         return "\n".join([f"{len(failed)} of the {runs} runs failed; {others}:", *listed, *(advice if begun else [])])
-
-
-def build_launcher(table: Mapping[str, Any] | str, registry: Registry | None = None) -> Launcher:
-    """Return a launcher, once it has been checked that it can work.
-
-    Args:
-        table: its name, or a table of its name and options.
-        registry: the components; those of all installed plugins by default.
-
-    Raises:
-        ElboverseError: there is none, its options are not usable, or it cannot work.
-    """
-    registry = discover() if registry is None else registry
-    try:
-        selection = structure_selection(build_converter(registry), registry, LAUNCHER, table)
-    except Faults as faults:
-        raise ConfigError(faults.below(LAUNCHER)) from None
-    launcher = selection.build()
-    if not isinstance(launcher, Launcher):
-        raise ConfigError(f"{LAUNCHER} {selection.name!r}: {type(launcher).__name__} has no check, launch and stop")
-    launcher.check()
-    return launcher
 
 
 def write_study(folder: Path, table: Mapping[str, Any]) -> None:

@@ -23,7 +23,8 @@ from elboverse.errors import (
     RunFileError,
 )
 from elboverse.runfile import RUN_FILE, Run, WriterLock
-from elboverse.running.study import SWEEP_FILE, Announce, Study, build_launcher, write_study
+from elboverse.running.launching import build_launcher
+from elboverse.running.study import SWEEP_FILE, Announce, Study, write_study
 
 __all__ = [
     "SWEEP_FILE",
