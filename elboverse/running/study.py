@@ -162,7 +162,7 @@ class Study:
                 if not any((job.folder / RUN_FILE).exists() for job in jobs):
                     raise
                 resume = f"elboverse train --resume {shlex.quote(str(self.folder))}"
-                raise PluginError(f"{error}\nWhat was trained is kept; go on with:\n  {resume}") from error
+                raise PluginError(f"{error}\nWhat was trained is kept; resume it with:\n  {resume}") from error
         if caught.number is not None:
             raise Interrupted(self._stopped(outcomes, done, len(todo)), caught.number)
         for name in todo.keys() - outcomes.keys():
