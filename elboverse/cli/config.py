@@ -72,6 +72,10 @@ def _check_data(config: ExperimentConfig) -> None:
             f"training.batch_size: got {batch}; expected at most {len(data.train):,}, the number of training points; "
             "without it, a batch is as large as there are points, up to 1024"
         )
+    from elboverse.running.family import checked_fit  # torch, which listing configs does not need
+
+    for finding in checked_fit(config, data):
+        click.echo(f"– {finding.text}")
 
 
 def _configs(source: str, overrides: tuple[str, ...]) -> dict[str, ExperimentConfig]:

@@ -70,7 +70,7 @@ def info(name: str, overrides: tuple[str, ...], seed: int, *, as_json: bool) -> 
     if as_json:
         click.echo(json.dumps(described, indent=2, ensure_ascii=False))
         return
-    notes = described.pop("notes", [])
+    notes = described.pop("notes", []) + described.pop("checks", [])
     for key, value in described.items():
         click.echo(f"{key.replace('_', ' '):28} {_shown(value)}")
     for note in notes:
@@ -239,7 +239,15 @@ def _described(built: Data) -> dict[str, Any]:
         "fingerprint": built.fingerprint,
         **({} if built.stream is None else _described_stream(built.stream)),
         **({"notes": list(built.notes)} if built.notes else {}),
+        **({"checks": checks} if (checks := _checks(built)) else {}),
     }
+
+
+def _checks(built: Data) -> list[str]:
+    """Return what the values mean for a likelihood, and which one would fit."""
+    from elboverse.data.check import findings  # torch, as above
+
+    return [finding.text for finding in findings(built)]
 
 
 def _scaled_range(built: Data, points: Tensor) -> list[float]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from elboverse.components.registry import Selection
 from elboverse.config import ExperimentConfig, to_table
 from elboverse.contracts import Data, Model, Stream
+from elboverse.data.check import ties
 from elboverse.running import environment
 from elboverse.theory.families import Family
 
@@ -47,6 +48,7 @@ def run_documents(
             "conditions": [{"name": one.name, "levels": list(one.levels)} for one in data.condition_columns],
             "index": data.index_name,
             "notes": list(data.notes),
+            "ties": attrs.asdict(ties(data)),
             "scaling": {
                 "kind": data.scaling.kind,
                 "offset": data.scaling.offset.tolist(),

@@ -16,6 +16,7 @@ from elboverse.config import ExperimentConfig
 from elboverse.contracts import Data, Likelihood, SamplingFree
 from elboverse.contracts.records import GAUSSIAN_LAYOUT, FamilyLayout, Layout
 from elboverse.data.check import findings
+from elboverse.data.reading import Finding
 from elboverse.data.support import require_support
 from elboverse.errors import ConfigError, PluginError
 from elboverse.runfile import schema
@@ -24,7 +25,7 @@ from elboverse.theory.families import Family
 from elboverse.training.family_gradients import ELBO, Objective
 from elboverse.training.without_latents import MOST_POINTS, log_likelihood_without_latents
 
-__all__ = ["describe_family", "layout_of", "objective_of", "require_fitting"]
+__all__ = ["checked_fit", "describe_family", "findings_of", "layout_of", "objective_of", "require_fitting"]
 
 MOST_REPLICAS: Final = 8
 """Of how many replicas the model without latents is fitted; each costs up to a second."""
@@ -103,27 +104,73 @@ def objective_of(config: ExperimentConfig, model: Any, x: Tensor) -> Objective:
 
 
 def require_fitting(parts: Sequence[Data], model: Any, config: ExperimentConfig) -> None:
-    """Check that the data of every replica are what the model's likelihood is defined on, where it says what that is.
+    """Check that the data of every replica are what the model's likelihood is defined on; warn of what endangers it.
 
     Args:
         parts: the data of each replica.
-        model: any.
+        model: any; one that does not say what its likelihood is is taken for a Gaussian.
         config: the run's.
 
     Raises:
         DataError: a value is not.
     """
     likelihood = getattr(model, "likelihood", None)
-    if not isinstance(likelihood, Likelihood):
-        return
+    known = likelihood if isinstance(likelihood, Likelihood) else None
+    who = f"{config.dataset.registered.kind} {config.dataset.name!r}"
+    beyond = 0
+    if known is not None:
+        for data in {id(part): part for part in parts}.values():
+            beyond = max(beyond, require_support(data, known.support, *_named(known, config), _groups(known)))
+    for finding in findings_of(parts[0], known, beyond):
+        # Grey values of images are all whole numbers; that is said by `data info`, and no news in training.
+        if finding.doubtful:
+            warnings.warn(f"{who}: {finding.text}", RuntimeWarning, stacklevel=2)
+
+
+def checked_fit(config: ExperimentConfig, data: Data) -> list[Finding]:
+    """Return what a config's likelihood makes of its data, without building the model.
+
+    Raises:
+        DataError: a value is none that the likelihood is defined on.
+    """
+    chosen = getattr(config.model.options, "likelihood", None)
+    if not isinstance(chosen, Selection):
+        return findings(data, "real")
+    likelihood = chosen.build(data.shape)
+    beyond = require_support(data, likelihood.support, *_named(likelihood, config), _groups(likelihood))
+    return findings_of(data, likelihood, beyond)
+
+
+def findings_of(data: Data, likelihood: Likelihood | None, beyond: int) -> list[Finding]:
+    """Return what is to be said of data under a likelihood, None for a Gaussian one.
+
+    Args:
+        data: the points.
+        likelihood: of the model.
+        beyond: how many held-out values lie beyond the range of the training data.
+    """
+    found = findings(data, "real" if likelihood is None else likelihood.support)
+    if beyond:
+        found.append(
+            Finding(
+                "range",
+                f"{beyond:,} held-out values lie beyond the range of the training data and are taken as its ends: "
+                "the likelihood is defined on [0, 1] alone",
+                doubtful=True,
+            )
+        )
+    return found
+
+
+def _named(likelihood: Likelihood, config: ExperimentConfig) -> tuple[str, str]:
+    """Return what messages call the likelihood and the dataset."""
     chosen = getattr(config.model.options, "likelihood", None)
     name = chosen.name if isinstance(chosen, Selection) else type(likelihood).__name__
-    groups = int(getattr(likelihood, "categories", 0))
-    who = f"{config.dataset.registered.kind} {config.dataset.name!r}"
-    for data in {id(part): part for part in parts}.values():
-        require_support(data, likelihood.support, name, who, groups)
-    for sentence in findings(parts[0], likelihood.support):
-        warnings.warn(f"{who}: {sentence}", RuntimeWarning, stacklevel=2)
+    return name, f"{config.dataset.registered.kind} {config.dataset.name!r}"
+
+
+def _groups(likelihood: Likelihood) -> int:
+    return int(getattr(likelihood, "categories", 0))
 
 
 def describe_family(model: Any, family: Family, parts: Sequence[Data]) -> dict[str, Any]:

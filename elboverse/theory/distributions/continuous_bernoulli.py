@@ -25,6 +25,7 @@ class ContinuousBernoulli(_Fields, DecoderDistribution):
 
     r_d = η_d (x_d − A′(η_d)) is the derivative along the scale of the logits. A, A′ and A″ are written so that they are
     exact at large and small logits, which those of `torch.distributions` are not (it clamps probabilities).
+    A value beyond [0, 1], as a held-out one beyond the range that a scaling was fitted to, is taken as the nearest end.
     Source: Loaiza-Ganem and Cunningham 2019.
 
     Args:
@@ -59,7 +60,7 @@ class ContinuousBernoulli(_Fields, DecoderDistribution):
 
     def log_prob_terms(self, value: Tensor) -> Tensor:
         """Return x η − A(η)."""
-        return value * self.logits - self._log_normaliser()
+        return value.clamp(0, 1) * self.logits - self._log_normaliser()
 
     def entropy_terms(self) -> Tensor:
         """Return A(η) − η A′(η)."""
@@ -67,7 +68,7 @@ class ContinuousBernoulli(_Fields, DecoderDistribution):
 
     def residual_terms(self, value: Tensor) -> Tensor:
         """Return η (x − A′(η))."""
-        return self.logits * (value - self.mean)
+        return self.logits * (value.clamp(0, 1) - self.mean)
 
     def varentropy_terms(self) -> Tensor:
         """Return η² A″(η), A″ = 1/η² − 1/(4 sinh²(η/2))."""
@@ -79,7 +80,7 @@ class ContinuousBernoulli(_Fields, DecoderDistribution):
 
     def score(self, value: Tensor) -> tuple[Tensor | None, ...]:
         """Return A′(η) − x."""
-        return (self.mean - value,)
+        return (self.mean - value.clamp(0, 1),)
 
     def sample(self, noise: Tensor) -> Tensor:
         """Return the inverse distribution function of u = Φ(ε): ln(1 + u (e^η − 1))/η."""

@@ -300,6 +300,22 @@ def _source(residuals: Residuals, run: Run) -> str:
     return f"{run.evaluation_points(residuals.split):,} {kind}"
 
 
+def _piling(run: Run) -> list[str]:
+    """Return that the decoder's density piles up on values that repeat, where its σ is below half their distance."""
+    gap, dimensions = (at(run.data, "ties", key) for key in ("gap", "dimensions"))
+    if not isinstance(gap, float) or not isinstance(dimensions, int) or dimensions < 1 or gap <= 0:
+        return []
+    deviation = float(np.exp(0.5 * np.min(run.series("decoder_log_var")[-1:], initial=np.inf)))
+    if not deviation < gap / 2:
+        return []
+    text = (
+        f"Warning: in {plural(dimensions, 'dimension')} values repeat, {gap:.3g} apart or more, and the decoder's σ is "
+        f"{deviation:.3g}: its density piles up on them and the ELBO can rise without bound, stationary all the way. "
+        "Take a discrete likelihood, or add noise of the width of the steps."
+    )
+    return [text]
+
+
 def _overall(reading: Reading, residuals: Residuals, worst: list[int], tolerance: float) -> Verdict:
     certified = [attrs.evolve(one, tolerance=tolerance).verdict for one in reading.certificates()]
     if certified:
@@ -328,6 +344,7 @@ def _notes(options: StationarityOptions, reading: Reading, residuals: Residuals,
             "The decoder variance of this model is fixed: R_σ and with it the gap need not vanish at convergence, and "
             "the theorem ELBO = entropy sum does not apply."
         )
+    notes += _piling(reading.run)
     if step == 0:
         notes.append("The only evaluation was made before training.")
     if residuals.split != "train":
