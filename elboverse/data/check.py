@@ -19,6 +19,9 @@ MOST_POINTS: Final = 5000
 TIES: Final = 0.05
 """Share of the values of a dimension that repeat from which on a continuous density is in danger."""
 
+COARSE: Final = 20.0
+"""Standard deviation of whole numbers below which a density may fit the steps between them instead of the data."""
+
 DECADES: Final = 1000.0
 """Ratio of the largest to the smallest of positive values from which on a density of their logarithms fits better."""
 
@@ -85,8 +88,10 @@ def findings(data: Data, support: Support | None = None) -> list[Finding]:
         return [*said, _all_binary(raw)]
     if bool((counts | binary | ~varies).all()):
         return [*said, _all_counts(data, raw)]
-    said += _some(data, binary, "hold 0 and 1 alone", '"bernoulli"')
-    said += _some(data, counts & _repeats(seen), "hold whole numbers ≥ 0", '"poisson" or "negative-binomial"')
+    coarse = raw.std(0) < COARSE
+    said += _some(data, binary, coarse, "hold 0 and 1 alone", '"bernoulli"')
+    repeating = counts & _repeats(seen)
+    said += _some(data, repeating, coarse, "hold whole numbers ≥ 0", '"poisson" or "negative-binomial"')
     tied = _repeats(seen) & varies & ~binary & ~counts
     if bool(tied.any()):
         ordered = raw[:, tied].sort(0).values
@@ -97,7 +102,6 @@ def findings(data: Data, support: Support | None = None) -> list[Finding]:
                 f"in {int(tied.sum())} of {len(tied)} dimensions{_named(data, tied)} more than {100 * TIES:g} % of the "
                 f"values repeat, in steps of {float(steps[steps > 0].min()):.3g}: {_UNBOUNDED}; add uniform noise of "
                 "that width (dequantisation), or take a discrete likelihood",
-                doubtful=True,
             )
         )
     return said + _ranges(raw, support)
@@ -153,11 +157,11 @@ def _all_counts(data: Data, raw: Tensor) -> Finding:
         "counts",
         'all values are whole numbers ≥ 0: if they are counts, take "poisson", "poisson-softmax" or '
         f'"negative-binomial"; {_UNBOUNDED}',
-        doubtful=True,
+        doubtful=bool((raw.std(0) < COARSE).any()),
     )
 
 
-def _some(data: Data, which: Tensor, what: str, fits: str) -> list[Finding]:
+def _some(data: Data, which: Tensor, coarse: Tensor, what: str, fits: str) -> list[Finding]:
     if not bool(which.any()):
         return []
     return [
@@ -165,7 +169,7 @@ def _some(data: Data, which: Tensor, what: str, fits: str) -> list[Finding]:
             "mixed",
             f"{int(which.sum())} of {len(which)} dimensions{_named(data, which)} {what}: {_UNBOUNDED}; leave them out "
             f"(dataset.columns), make them conditions (dataset.conditions), or model them apart with {fits}",
-            doubtful=True,
+            doubtful=bool((which & coarse).any()),
         )
     ]
 
