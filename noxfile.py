@@ -5,6 +5,7 @@ Every session installs the versions that constraints.txt pins.
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import nox
@@ -13,6 +14,7 @@ nox.needs_version = ">=2024.10"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.sessions = ["tests", "lint", "types"]
 nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = False
 
 LAUNCHERS = {"elboverse-ray", "elboverse-slurm"}  # what they need is large: tested beside the peers
 PLUGINS = sorted(
@@ -24,6 +26,17 @@ TEST_TOOLS = ("polars", "hatchling", "hypothesis", "pytest", "pytest-timeout", "
 SOAK = [str(path) for path in sorted(Path("tests/soak").glob("*.py")) if path.stem != "conftest"]
 A_HANGING_TEST_FAILS = ("--timeout", "300")  # seconds; with the stacks of all threads
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # the tests run side by side, one process per core
+VECTOR_WIDTHS = ("default", "avx2")  # of torch's kernels (ATEN_CPU_CAPABILITY), besides the processor's own
+NUMERICS = [  # where rounding could decide
+    *("tests/theory", "tests/test_elbo.py", "tests/test_gaussian.py", "tests/test_identities.py"),
+    *("tests/test_linear_theory.py", "tests/test_exactness.py", "tests/test_numbers_going_wrong.py"),
+    *("tests/test_training_gradients.py", "tests/test_training_step.py", "tests/test_training_tape.py"),
+    *("tests/test_training_replicas.py", "tests/test_training_evaluation.py", "tests/test_repeat.py"),
+]
+SMOKE = [
+    *("tests/test_elbo.py", "tests/test_structuring.py", "tests/test_config.py", "tests/test_training_tape.py"),
+    *("tests/test_training_step.py", "tests/test_registry.py", "tests/runfile"),
+]
 
 
 def install(session: nox.Session, *packages: str) -> None:
@@ -36,6 +49,21 @@ def tests(session: nox.Session) -> None:
     install(session, ".[tables,excel,filters,sklearn,xarray]", *PLUGINS, *TEST_TOOLS)
     places = [place for plugin in PLUGINS if (place := f"{plugin}/tests") and Path(place).is_dir()]
     session.run("pytest", "-n", "2", *A_HANGING_TEST_FAILS, *(session.posargs or ["tests", *places]), env=ONE_THREAD)
+    for width in () if session.posargs else VECTOR_WIDTHS:
+        environment = {**ONE_THREAD, "ATEN_CPU_CAPABILITY": width}
+        session.run("pytest", "-n", "2", "-q", *A_HANGING_TEST_FAILS, *NUMERICS, env=environment)
+
+
+@nox.session(python=["3.12", "3.13"])
+def smoke(session: nox.Session) -> None:
+    """The program and some tests under other versions of Python, where they are installed."""
+    install(session, ".", "hypothesis", "pytest", "pytest-timeout")
+    with tempfile.TemporaryDirectory() as folder:
+        run = str(Path(folder) / "run")
+        quickly = ("--quiet", "--set", "training.epochs=3", "--set", "dataset.points=500")
+        session.run("elboverse", "train", "circle", *quickly, "--out", run, env=ONE_THREAD)
+        session.run("elboverse", "analyze", "collapse", run, silent=True, env=ONE_THREAD)
+    session.run("pytest", "-q", *A_HANGING_TEST_FAILS, *SMOKE, env=ONE_THREAD)
 
 
 @nox.session
