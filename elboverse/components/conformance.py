@@ -79,6 +79,8 @@ def require_data(data: Any, who: str) -> Data:
     for part, name in ((data.train, "train"), (data.held_out, "held out")):
         if len(part) and part.is_floating_point():
             require_finite(part, f"{who}, {name}")
+    if data.renew is not None and (data.stream is not None or data.augment is not None):
+        raise PluginError(f"{who}: renew is given beside a stream or augment; expected only one of the three")
     if data.conditions is not None:
         _require_conditions(data.conditions, data, who)
     if data.stream is not None:

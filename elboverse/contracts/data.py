@@ -162,6 +162,9 @@ class Data:
         condition_columns: what the C numbers are; their widths add up to C.
         place: how messages call a point of the file by its position there, such as ``"line 17"``.
         notes: sentences about what was taken for what and what stands out, for people.
+        renew: returns training points drawn anew each time that they are trained on, (B, D), as `train` holds them, for
+            their positions in it, (B,); all randomness from the generator, on the processor. `train` then is one draw,
+            which evaluations look at. None for points that stay as they are.
         stream: where the points come in an order and without end; training then goes along it, and `train` and
             `held_out` are samples of it to look at. None for points that epochs go through in a random order.
     """
@@ -176,6 +179,7 @@ class Data:
     train_log_likelihood: float | None = None
     held_out_log_likelihood: float | None = None
     augment: Callable[[Tensor, Generator], Tensor] | None = None
+    renew: Callable[[Tensor, Generator], Tensor] | None = None
     stream: Stream | None = None
     order: NDArray[Any] | None = None
     index: NDArray[Any] | None = None

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 from elboverse.faces import found_in
 
 if TYPE_CHECKING:
+    from elboverse.data.binarising import binarised
     from elboverse.data.cache import PREPARED, cache_folder, prepared_folder, replacing, unwritable
     from elboverse.data.preparing import fingerprint, fit_scaling, prepare, require_finite, split, split_order
 
 __all__ = [
     "PREPARED",
+    "binarised",
     "cache_folder",
     "fingerprint",
     "fit_scaling",
@@ -26,6 +28,7 @@ __all__ = [
 
 _HOMES = {
     "PREPARED": "elboverse.data.cache",
+    "binarised": "elboverse.data.binarising",
     "cache_folder": "elboverse.data.cache",
     "fingerprint": "elboverse.data.preparing",
     "fit_scaling": "elboverse.data.preparing",

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Generator, Tensor
 
 from elboverse.contracts import Condition, Data, Scaling
 from elboverse.errors import DataError, nearest
@@ -153,8 +153,20 @@ def with_conditions(data: Data) -> Data:
         torch.cat((scaling.offset, scaling.offset.new_zeros(width))),
         torch.cat((scaling.scale, scaling.scale.new_ones(width))),
     )
+    joined = torch.cat((train, first), 1)
+    renew = data.renew
+
+    def renewed(rows: Tensor, stream: Generator) -> Tensor:
+        assert renew is not None  # noqa: S101 - for the type checker
+        points = renew(rows, stream)
+        return torch.cat((points, joined[rows, points.shape[1] :].to(points.dtype)), dim=1)
+
     return attrs.evolve(
-        data, train=torch.cat((train, first), 1), held_out=torch.cat((held_out, rest), 1), scaling=extended
+        data,
+        train=joined,
+        held_out=torch.cat((held_out, rest), 1),
+        scaling=extended,
+        renew=None if renew is None else renewed,
     )
 
 

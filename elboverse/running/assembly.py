@@ -27,7 +27,7 @@ from elboverse.running.family import describe_family, layout_of, objective_of, r
 from elboverse.seeding import derived_seed
 from elboverse.theory import families
 from elboverse.theory.families import Family
-from elboverse.training.batches import Batches
+from elboverse.training.batches import Batches, Renew
 from elboverse.training.drawing import build_drawing_step
 from elboverse.training.evaluation import MOST_TRAINING_POINTS, Evaluator, first_points
 from elboverse.training.family_evaluation import FamilyStatistics
@@ -373,10 +373,16 @@ def _source(parts: Sequence[Data], seeds: Sequence[int], batch_size: int, noise:
         )
     train, held_out = (_placed([getattr(data, name) for data in parts], intake) for name in ("train", "held_out"))
     return _Source(
-        batches=Batches(train, seeds, batch_size, noise, intake),
+        batches=Batches(train, seeds, batch_size, noise, intake, _renewing(parts)),
         train=first_points(train, MOST_TRAINING_POINTS),
         held_out=held_out,
     )
+
+
+def _renewing(parts: Sequence[Data]) -> list[Renew] | None:
+    """Return what draws the points of each replica anew; None where they stay as they are."""
+    found = [data.renew for data in parts if data.renew is not None]
+    return found if len(found) == len(parts) else None
 
 
 def _placed(points: Sequence[Tensor], intake: Intake) -> Tensor:

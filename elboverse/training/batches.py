@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 import torch
@@ -13,7 +13,10 @@ from elboverse.seeding import generator
 from elboverse.training.intake import Intake
 from elboverse.training.noise import Noise
 
-__all__ = ["Batches", "Chunk"]
+__all__ = ["Batches", "Chunk", "Renew"]
+
+Renew = Callable[[Tensor, torch.Generator], Tensor]
+"""Draws training points anew, by their positions; see `contracts.Data`."""
 
 GATHER_BYTES = 1 << 20
 """How many points are gathered at a time; more leaves the processor's cache and only costs memory."""
@@ -45,6 +48,7 @@ class Batches:
         batch_size: B, at most N.
         noise: of the steps.
         intake: the way of the points to the model; they are used as they are if there is none.
+        renew: draws the points of each replica anew; see `contracts.Data`. None for points that stay as they are.
 
     Raises:
         ConfigError: the batch is larger than the data.
@@ -57,6 +61,7 @@ class Batches:
         batch_size: int,
         noise: Noise,
         intake: Intake | None = None,
+        renew: Sequence[Renew] | None = None,
     ) -> None:
         self.points = train.shape[-2]
         if batch_size > self.points:
@@ -71,6 +76,7 @@ class Batches:
         self._batch_size = batch_size
         self._noise = noise
         self._intake = Intake(train.device, train.dtype) if intake is None else intake
+        self._renew = renew
         self._orders: dict[int, Tensor] = {}
 
     def draw(self, first_step: int, count: int) -> Chunk:
@@ -88,6 +94,12 @@ class Batches:
         index = torch.cat([self._indices(piece) for piece in self._epoch_pieces(first_step, count)], dim=1)
         bytes_per_step = replicas * self._batch_size * dimension * self._intake.dtype.itemsize
         step = first_step
+        if self._renew is not None:
+            for rows in index.split(self._batch_size, dim=1):
+                renewed = self._renewed(rows, step)
+                yield renewed if replicas > 1 else renewed[0]
+                step += 1
+            return
         for rows in index.split(max(1, GATHER_BYTES // bytes_per_step) * self._batch_size, dim=1):
             x = self._intake(self._flat.index_select(0, rows.reshape(-1)))
             for batch in x.reshape(replicas, -1, self._batch_size, dimension).unbind(1):
@@ -102,6 +114,14 @@ class Batches:
             return batch
         streams = [generator(seed, "augmentation", step, device=device) for seed in self._seeds]
         return torch.stack([augment(x, stream) for x, stream in zip(batch, streams, strict=True)])
+
+    def _renewed(self, rows: Tensor, step: int) -> Tensor:
+        """Return a step's points, shape (R, B, D), drawn anew from the stream ``("augmentation", step)``."""
+        assert self._renew is not None  # noqa: S101 - for the type checker
+        streams = [generator(seed, "augmentation", step) for seed in self._seeds]
+        own = rows.cpu() % self.points  # each replica's own points, where they are not shared
+        drawn = [renew(one, stream) for renew, one, stream in zip(self._renew, own, streams, strict=True)]
+        return self._intake(torch.stack(drawn))
 
     def _epoch_pieces(self, first_step: int, count: int) -> list[tuple[int, int, int]]:
         """Return (epoch, first batch, end batch) of each epoch that the steps touch."""

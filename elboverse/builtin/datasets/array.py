@@ -11,10 +11,12 @@ from typing import Any, Final, Literal
 import attrs
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from elboverse.config.structuring import in_range
 from elboverse.contracts import Condition, Data, is_image
-from elboverse.data import fingerprint, fit_scaling, require_finite, split_order
+from elboverse.data import binarised, fingerprint, fit_scaling, require_finite, split_order
+from elboverse.data.binarising import Binarise
 from elboverse.data.conditions import split_conditions
 from elboverse.data.outliers import outlier_notes
 from elboverse.data.reading import RawPoints, ReadingOptions, read
@@ -62,6 +64,9 @@ class ArrayOptions:
         seed: fixes the split, while the run's seed varies the rest; the run's own seed by default.
         scaling: ``"min-max"`` maps the training range to [0, 1], ``"standard"`` to mean 0 and standard deviation 1,
             ``"none"`` leaves the values as they are.
+        binarise: ``"static"`` makes grey values, bytes or numbers in [0, 1], 0 or 1 once for all, 1 with the grey value
+            as probability; ``"per-epoch"`` draws training points anew each time that they are seen. There is then no
+            scaling.
         scaling_per: ``"dimension"`` scales each dimension by itself, ``"array"`` all with one scale; ``"auto"`` takes
             one for images and spectra.
     """
@@ -80,6 +85,7 @@ class ArrayOptions:
     held_out: float = attrs.field(default=0.5, validator=in_range(minimum=0, below=1))
     seed: int | None = attrs.field(default=None, validator=in_range(minimum=0))
     scaling: Literal["min-max", "standard", "none"] = "min-max"
+    binarise: Literal["no", "static", "per-epoch"] = "no"
     scaling_per: Literal["auto", "dimension", "array"] = "auto"
 
     def places(self) -> tuple[Path]:
@@ -120,10 +126,13 @@ def data_of_points(raw: RawPoints, options: Any, seed: int, what: str) -> Data:
     whole = options.scaling_per == "array" or (options.scaling_per == "auto" and (is_image(shape) or raw.is_curve))
     train_rows, held_rows = split_order(len(points), options.held_out, seed if options.seed is None else options.seed)
     train, held_out = points[train_rows], points[held_rows]
+    order = torch.cat((train_rows, held_rows)).numpy()
+    how: Binarise = getattr(options, "binarise", "no")
+    if how != "no":
+        return _with_rows(binarised(train, held_out, how, shape=shape, what=what), raw, order, what)
     if points.dtype == torch.float32 and options.scaling != "none" and _is_coarse(train):
         train, held_out = train.double(), held_out.double()
     scaling = fit_scaling(options.scaling, train, whole=whole)
-    order = torch.cat((train_rows, held_rows)).numpy()
     notes = [str(finding) for finding in raw.findings if not finding.doubtful]
     if whole and options.scaling != "none":
         why = (
@@ -141,17 +150,29 @@ def data_of_points(raw: RawPoints, options: Any, seed: int, what: str) -> Data:
         held_out = scaling.apply(held_out)  # one after the other, so that at most three copies are in memory at a time
         if not bool(train.isfinite().all()) or not bool(held_out.isfinite().all()):
             raise DataError(f"{what}: scaled values are too large for {train.dtype}; divide them by a common unit")
-    conditions: torch.Tensor | None = None
-    condition_columns: tuple[Condition, ...] = ()
-    if raw.conditions:
-        found, condition_columns = split_conditions(raw.conditions, what)
-        conditions = found[torch.from_numpy(order)]
-    return Data(
+    data = Data(
         train=train,
         held_out=held_out,
         shape=shape,
         scaling=scaling,
-        fingerprint=fingerprint(train, held_out, *(() if conditions is None else (conditions,))),
+        fingerprint=fingerprint(train, held_out),
+        notes=(*notes, *doubts),
+    )
+    return _with_rows(data, raw, order, what)
+
+
+def _with_rows(data: Data, raw: RawPoints, order: NDArray[Any], what: str) -> Data:
+    """Return the data with what the file says of its rows: names, index, labels and conditions."""
+    conditions: torch.Tensor | None = None
+    condition_columns: tuple[Condition, ...] = ()
+    digest = data.fingerprint
+    if raw.conditions:
+        found, condition_columns = split_conditions(raw.conditions, what)
+        conditions = found[torch.from_numpy(order)]
+        digest = fingerprint(data.train, data.held_out, conditions)
+    return attrs.evolve(
+        data,
+        fingerprint=digest,
         conditions=conditions,
         condition_columns=condition_columns,
         place=raw.place,
@@ -161,7 +182,6 @@ def data_of_points(raw: RawPoints, options: Any, seed: int, what: str) -> Data:
         index_name=raw.index_name,
         labels=None if raw.labels is None else raw.labels[order],
         label_name=raw.label_name,
-        notes=(*notes, *doubts),
     )
 
 

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Final, Literal
 
 import attrs
-import numpy as np
 import torch
 from torch import Tensor
 
 from elboverse.config.structuring import in_range
 from elboverse.contracts import Data, Scaling
-from elboverse.data import prepare
+from elboverse.data import binarised, prepare
 from elboverse.errors import DataError
 from elboverse_images.idx import read_images
 from elboverse_images.sources import FASHION_MNIST, HELD_OUT, MNIST, TRAIN, Source, locate, places
@@ -35,6 +34,8 @@ class ImageOptions:
         held_out_points: take only the first so many held-out images; all by default.
         scaling: ``"min-max"`` maps the grey levels 0 … 255 to [0, 1], ``"standard"`` maps the training pixels as a
             whole to mean 0 and standard deviation 1, ``"none"`` leaves 0 … 255.
+        binarise: ``"static"`` makes each pixel 0 or 1 once for all, 1 with its grey level as probability;
+            ``"per-epoch"`` draws training pixels anew each time that they are seen. There is then no scaling.
     """
 
     root: Path | None = None
@@ -42,6 +43,7 @@ class ImageOptions:
     points: int | None = attrs.field(default=None, validator=in_range(minimum=1))
     held_out_points: int | None = attrs.field(default=None, validator=in_range(minimum=1))
     scaling: Literal["min-max", "standard", "none"] = "min-max"
+    binarise: Literal["no", "static", "per-epoch"] = "no"
 
 
 @attrs.frozen(kw_only=True)
@@ -81,8 +83,13 @@ def build_fashion_mnist(options: ImageOptions, seed: int) -> Data:
 
 
 def _build(source: Source, options: ImageOptions, seed: int) -> Data:
-    train = _images(source, TRAIN, options, options.points)
-    held_out = _images(source, HELD_OUT, options, options.held_out_points)
+    grey, held_out_grey = (
+        _images(source, file, options, count)
+        for file, count in ((TRAIN, options.points), (HELD_OUT, options.held_out_points))
+    )
+    if options.binarise != "no":
+        return binarised(grey, held_out_grey, options.binarise, shape=SHAPE, what=source.name)
+    train, held_out = grey.float(), held_out_grey.float()
     return prepare(
         train,
         seed=seed,
@@ -106,7 +113,7 @@ def _images(source: Source, file: str, options: ImageOptions, count: int | None)
         raise DataError(f"{path}: images of {images.shape[1]} × {images.shape[2]} pixels found; expected 28 × 28")
     if count is not None and count > len(images):
         raise DataError(f"{path}: {count:,} images asked for, it has {len(images):,}")
-    return torch.from_numpy(images[:count].reshape(-1, SHAPE[0] * SHAPE[1]).astype(np.float32))
+    return torch.from_numpy(images[:count].reshape(-1, SHAPE[0] * SHAPE[1]).copy())
 
 
 def _scaling(kind: str, train: Tensor) -> Scaling:

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from elboverse.config.structuring import in_range
 from elboverse.contracts import Data, Scaling
-from elboverse.data import fingerprint
+from elboverse.data import binarised, fingerprint
 from elboverse.data.cache import cache_folder, prepared_folder
 from elboverse.errors import DataError
 from elboverse_images import sources
@@ -40,6 +40,9 @@ class PictureOptions:
         scaling: ``"min-max"`` maps the intensities 0 … 255 to [0, 1], ``"symmetric"`` to [−1, 1], the range of tanh,
             ``"none"`` leaves them.
         flip: whether each image of a training batch is mirrored with probability one half.
+        binarise: ``"static"`` makes each intensity 0 or 1 once for all, 1 with the intensity as probability, without
+            mirroring; ``"per-epoch"`` draws training images anew each time that they are seen. There is then no
+            scaling.
         workers: how many processes decode; as many as there are cores by default.
     """
 
@@ -48,6 +51,7 @@ class PictureOptions:
     held_out: float = attrs.field(default=0.4, validator=in_range(minimum=0, below=1))
     scaling: Literal["min-max", "symmetric", "none"] = "min-max"
     flip: bool = True
+    binarise: Literal["no", "static", "per-epoch"] = "no"
     workers: int | None = attrs.field(default=None, validator=in_range(minimum=1))
 
 
@@ -146,6 +150,9 @@ def _build(name: str, root: Path, recipe: Recipe, options: PictureOptions, seed:
     workers = options.workers or os.cpu_count() or 1
     path = decoded(PictureFiles.of(root, options.points), recipe, prepared_folder(name), workers)
     train, held_out = split_points(path, options.held_out, seed)
+    if options.binarise != "no":
+        flipped = HorizontalFlip(recipe.shape) if options.flip and options.binarise == "per-epoch" else None
+        return binarised(train, held_out, options.binarise, shape=recipe.shape, what=name, augment=flipped)
     offset, scale = SCALINGS[options.scaling]
     dimension = recipe.bytes_per_image
     return Data(

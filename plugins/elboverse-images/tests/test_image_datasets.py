@@ -147,3 +147,16 @@ def test_the_real_images_of_fashion_mnist() -> None:
     assert data.train.mean().item() == pytest.approx(0.2860, abs=1e-4)
     assert data.train.std().item() == pytest.approx(0.3530, abs=1e-4)
     assert data.train[0].sum().item() * 255 == pytest.approx(76_247, abs=1)
+
+
+def test_binarised_images_are_bytes_of_0_and_1_that_follow_the_grey_levels(tmp_path: Path) -> None:
+    grey = np.broadcast_to(np.linspace(0, 255, 784).round().astype(np.uint8).reshape(28, 28), (400, 28, 28))
+    write_plain(tmp_path, TRAIN, np.ascontiguousarray(grey))
+    write_plain(tmp_path, HELD_OUT, HELD_OUT_IMAGES)
+    data = build_mnist(ImageOptions(root=tmp_path, binarise="per-epoch"), 0)
+    assert data.train.dtype == torch.uint8
+    assert data.scaling.kind == "none"
+    assert set(data.train.unique().tolist()) == {0, 1}
+    assert data.renew is not None
+    drawn = data.renew(torch.arange(400), torch.Generator().manual_seed(0))
+    assert (drawn.float().mean(0) - torch.linspace(0, 1, 784)).abs().max() < 0.15

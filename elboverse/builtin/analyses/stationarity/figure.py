@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import SymmetricalLogLocator
 
 from elboverse.analysis import style
+from elboverse.analysis.family import RunFamily, family_of
 from elboverse.analysis.reading import Array, Reading
 from elboverse.builtin.analyses.stationarity.analysis import Residuals
 
@@ -34,9 +35,11 @@ def draw(reading: Reading, residuals: Residuals) -> Figure:
         figure = style.new_figure(height=3.0)
         decoder, prior = figure.subplots(1, 2)
         latents = residuals.values.shape[2] - 2
-        decoder.set_title("decoder variance, fixed" if residuals.decoder_is_fixed else "decoder variance")
-        prior.set_title("prior variance" if latents == 1 else f"prior variances, {latents} latents")
-        decoder.set_ylabel(r"$R_\sigma$ (nats per point)")
+        family = family_of(reading.run)
+        decoder.set_title(_decoder_title(family, fixed=residuals.decoder_is_fixed))
+        prior.set_title(_prior_title(family, latents))
+        symbol = r"$R_\sigma$" if residuals.decoder_symbol == "R_σ" else r"$R_\mathrm{dec}$"
+        decoder.set_ylabel(f"{symbol} (nats per point)")
         prior.set_ylabel("$R_h$ (nats per point)")
         _draw_panel(decoder, reading, residuals, slice(0, 1))
         _draw_panel(prior, reading, residuals, slice(1, 1 + latents))
@@ -50,6 +53,23 @@ def draw(reading: Reading, residuals: Residuals) -> Figure:
             ncols=3,
         )
     return figure
+
+
+def _decoder_title(family: RunFamily, *, fixed: bool) -> str:
+    if family.decoder == "Gaussian":
+        return "decoder variance, fixed: calibration, no certificate" if fixed else "decoder variance"
+    if family.decoder_theorem:
+        return f"{family.decoder} decoder: calibration, no certificate"
+    return f"temperature of the decoder, {family.decoder}"
+
+
+def _prior_title(family: RunFamily, latents: int) -> str:
+    count = "" if latents == 1 else f", {latents} latents"
+    if family.prior == "Gaussian":
+        return f"prior variance{count}" if latents == 1 else f"prior variances{count}"
+    if family.prior_theorem:
+        return f"{family.prior} prior{count}: calibration, no certificate"
+    return f"temperature of the prior, {family.prior}{count}"
 
 
 def _draw_panel(axes: Axes, reading: Reading, residuals: Residuals, quantities: slice) -> None:
@@ -80,8 +100,9 @@ def _draw_panel(axes: Axes, reading: Reading, residuals: Residuals, quantities: 
             fontsize=7,
             color=style.ACCENT,
         )
-    axes.set_yscale("symlog", linthresh=tolerance)
-    axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=tolerance))
+    linear = tolerance or max(1e-3, 0.1 * float(np.nan_to_num(np.abs(values)).max()))  # where no tolerance is known
+    axes.set_yscale("symlog", linthresh=linear)
+    axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=linear))
     style.label_steps(axes)
     if len(residuals.steps) == 1:
         axes.set_xticks(residuals.steps)
