@@ -147,7 +147,8 @@ def require_known_methods(model: nn.Module, who: str) -> None:
         if name in methods:
             raise PluginError(
                 f"{who}: its method {name!r} is never called, since elboverse trains by the ELBO of encode, decode and "
-                f"prior; take it out, {way_out.format(name)}"
+                "prior, or by what objective(x, noise, beta) returns where a model has it; take it out, "
+                f"{way_out.format(name)}"
             )
     for name in sorted(methods):
         for known in difflib.get_close_matches(name, OPTIONAL, n=1, cutoff=0.85):
@@ -348,17 +349,21 @@ def _require_gradients(model: Any, x: Tensor, noise: Tensor, who: str) -> None:
                 "leave out detach(), no_grad() and NumPy"
             )
         terms = batch_terms(cast(Model, model), x.clone(), noise)
+        aim, what = terms.elbo, "the ELBO"
+        if callable(getattr(model, "objective", None)):
+            beta = torch.ones((), dtype=x.dtype, device=x.device)
+            aim, what = model.objective(x.clone(), noise, beta), "its objective"
         gradients: tuple[Tensor | None, ...] = (None,) * len(trainable)
-        if terms.elbo.requires_grad:
-            gradients = torch.autograd.grad(terms.elbo, list(trainable.values()), allow_unused=True, retain_graph=True)
+        if aim.requires_grad:
+            gradients = torch.autograd.grad(aim, list(trainable.values()), allow_unused=True, retain_graph=True)
         for name, gradient in zip(trainable, gradients, strict=True):
             if gradient is None:
                 raise PluginError(
-                    f"{who}: the ELBO does not depend on parameter {name!r}, so it never trains; use it (and leave out "
+                    f"{who}: {what} does not depend on parameter {name!r}, so it never trains; use it (and leave out "
                     "detach() and no_grad() on its way), take it out, or set requires_grad_(False)"
                 )
             if not bool(gradient.isfinite().all()):
-                raise PluginError(f"{who}: the gradient of the ELBO in parameter {name!r} is not finite")
+                raise PluginError(f"{who}: the gradient of {what} in parameter {name!r} is not finite")
         require_log_variances(cast(Model, model), terms, who)
 
 

@@ -46,7 +46,11 @@ def require_family_behaviour(model: Any, points: Tensor, latent_dim: int, who: s
                 raise PluginError(f"{who}: its ELBO differs from call to call in evaluation mode")
             model.train()
             elbo, draws = _elbo(model, points, noise)
-            _require_trained(model, elbo, who)
+            if callable(getattr(model, "objective", None)):
+                beta = torch.ones((), dtype=points.dtype, device=points.device)
+                _require_trained(model, model.objective(points, noise, beta), who, "its objective")
+            else:
+                _require_trained(model, elbo, who, "the ELBO")
     finally:
         model.train(training)
         with torch.no_grad():
@@ -63,16 +67,16 @@ def _elbo(model: Any, points: Tensor, noise: Tensor) -> tuple[Tensor, bool]:
     return elbo, not torch.equal(before, torch.get_rng_state())
 
 
-def _require_trained(model: Any, elbo: Tensor, who: str) -> None:
+def _require_trained(model: Any, elbo: Tensor, who: str, what: str) -> None:
     named = {name: value for name, value in model.named_parameters() if value.requires_grad}
     if not named or not elbo.requires_grad:
-        raise PluginError(f"{who}: it has no parameter that the ELBO depends on")
+        raise PluginError(f"{who}: it has no parameter that {what} depends on")
     gradients = torch.autograd.grad(elbo, list(named.values()), allow_unused=True)
     for name, gradient in zip(named, gradients, strict=True):
         if gradient is None:
             raise PluginError(
-                f"{who}: the ELBO does not depend on parameter {name!r}, so it never trains; use it (and leave out "
+                f"{who}: {what} does not depend on parameter {name!r}, so it never trains; use it (and leave out "
                 "detach() and no_grad() on its way), take it out, or set requires_grad_(False)"
             )
         if bool(elbo.isfinite()) and not bool(gradient.isfinite().all()):
-            raise PluginError(f"{who}: the gradient of the ELBO in parameter {name!r} is not finite")
+            raise PluginError(f"{who}: the gradient of {what} in parameter {name!r} is not finite")

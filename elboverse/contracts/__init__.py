@@ -18,7 +18,7 @@ from elboverse.contracts.network import Network
 from elboverse.contracts.posterior import Encoder, Posterior
 from elboverse.contracts.prior import Prior, PriorModule
 from elboverse.contracts.regulariser import Regulariser
-from elboverse.theory.model import Conditional, Constrainable, Model, SamplingFree, VarianceParameters
+from elboverse.theory.model import Conditional, Constrainable, Model, OwnObjective, SamplingFree, VarianceParameters
 
 __all__ = [
     "AnnealingSchedule",
@@ -35,6 +35,7 @@ __all__ = [
     "Model",
     "Network",
     "Outcome",
+    "OwnObjective",
     "Penalty",
     "Perform",
     "Posterior",

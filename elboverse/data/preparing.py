@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from elboverse.contracts import Data, Scaling
+from elboverse.contracts import Condition, Data, Scaling
+from elboverse.data.conditions import columns_of, split_conditions
 from elboverse.errors import DataError
 from elboverse.seeding import generator
 
@@ -140,6 +142,9 @@ def prepare(
     names: Sequence[str] = (),
     unit: str = "",
     log_density: Callable[[Tensor], Tensor] | None = None,
+    conditions: Mapping[str, Any] | None = None,
+    labels: Sequence[Any] | None = None,
+    label_name: str = "label",
     what: str = "data",
 ) -> Data:
     """Return raw points as `contracts.Data`: checked, split, and scaled by what was fitted on train alone.
@@ -153,24 +158,40 @@ def prepare(
         names: what each dimension is, length D or empty.
         unit: unit of the raw values.
         log_density: where the generating density is known, its logarithm in nats: (N, D) raw points → (N,).
+        conditions: what a conditional model is given beside each point: name → one value per point, numbers, or names
+            of groups such as batches; those of held-out points that are given follow those of `points`.
+        labels: of the points, in the same order, which training never sees.
+        label_name: what they are.
         what: how a message calls the data.
 
     Raises:
-        DataError: there are no points, some are not finite, or their number of dimensions does not fit.
+        DataError: there are no points, some are not finite, or the number of dimensions, names, conditions or labels
+            does not fit.
     """
     require_finite(points, what)
+    order = torch.arange(len(points))
     if isinstance(held_out, Tensor):
         require_finite(held_out, f"{what}, held out")
         if held_out.shape[1] != points.shape[1]:
             raise DataError(f"{what}: {points.shape[1]} dimensions in train, {held_out.shape[1]} held out")
         train, held = points, held_out
+        order = torch.arange(len(points) + len(held_out))
     else:
-        train, held = split(points, held_out, seed)
+        rows = split_order(len(points), held_out, seed)
+        train, held = (points[part] for part in rows)
+        order = torch.cat(rows)
     shape = (points.shape[1],) if shape is None else tuple(shape)
     if math.prod(shape) != points.shape[1]:
         raise DataError(f"{what}: points of shape {shape} have {math.prod(shape)} values, not {points.shape[1]}")
     if names and len(names) != points.shape[1]:
         raise DataError(f"{what}: {len(names)} names for {points.shape[1]} dimensions")
+    given: Tensor | None = None
+    columns: tuple[Condition, ...] = ()
+    if conditions:
+        encoded, columns = split_conditions(columns_of(conditions, len(order), what), what)
+        given = encoded[order]
+    if labels is not None and len(labels) != len(order):
+        raise DataError(f"{what}: got {len(labels)} labels; expected {len(order)}, one per point")
     fitted = scaling if isinstance(scaling, Scaling) else fit_scaling(scaling, train)
     truth: list[float | None] = [None, None]
     if log_density is not None:
@@ -185,9 +206,14 @@ def prepare(
         held_out=held,
         shape=shape,
         scaling=fitted,
-        fingerprint=fingerprint(train, held),
+        fingerprint=fingerprint(train, held, *(() if given is None else (given,))),
         names=tuple(names),
         unit=unit,
         train_log_likelihood=truth[0],
         held_out_log_likelihood=truth[1],
+        order=None if labels is None and given is None else order.numpy(),
+        labels=None if labels is None else np.asarray(labels)[order.numpy()],
+        label_name="" if labels is None else label_name,
+        conditions=given,
+        condition_columns=columns,
     )

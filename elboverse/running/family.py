@@ -54,15 +54,18 @@ def objective_of(config: ExperimentConfig, model: Any, x: Tensor) -> Objective:
         ConfigError: the model's ELBO needs no samples, or its encoder no density, so that it cannot be maximised so.
         PluginError: a regulariser breaks its contract.
     """
+    component = None if config.regulariser is None else config.regulariser.build()
     extras: list[tuple[str, Any]] = []
     if config.regulariser is not None:
-        who = f"regulariser {config.regulariser.name!r} of plugin {config.regulariser.registered.plugin}"
-        extras.append((who, config.regulariser.build()))
+        extras.append((str(config.regulariser.registered), component))
     if callable(getattr(model, "extra", None)):
-        extras.append((f"model {config.model.name!r} of plugin {config.model.registered.plugin}", model))
+        extras.append((str(config.model.registered), model))
     training = config.training
     weighted = training.objective == "importance-weighted"
-    if not extras and not weighted and training.free_bits == 0:
+    own = callable(getattr(model, "objective", None))
+    if own:
+        _require_own_alone(config)
+    if not extras and not weighted and not own and training.free_bits == 0:
         return ELBO
     if isinstance(model, SamplingFree):
         raise ConfigError(
@@ -75,6 +78,8 @@ def objective_of(config: ExperimentConfig, model: Any, x: Tensor) -> Objective:
         found = families.latents(
             model, x, torch.zeros(len(x), families.latent_dim(model), dtype=x.dtype, device=x.device)
         )
+        if own:
+            _require_objective(model, x, found.z, str(config.model.registered))
     model.train(training_mode)
     if weighted and not hasattr(found.encoder, "log_prob"):
         raise ConfigError(
@@ -92,15 +97,40 @@ def objective_of(config: ExperimentConfig, model: Any, x: Tensor) -> Objective:
                 raise PluginError(f"{who}: extra(x, q, z) names a term {name!r}; expected a lower-case name of its own")
             names.append(name)
 
-    def regularise(points: Tensor, q: Any, z: Tensor) -> Mapping[str, Tensor]:
-        return {name: value for _, one in extras for name, value in one.extra(points, q, z).items()}  # noqa: S610
+    own_terms = callable(getattr(model, "extra", None))
+
+    def regularise(present: Any, points: Tensor, q: Any, z: Tensor) -> Mapping[str, Tensor]:
+        terms = {} if component is None else dict(component.extra(points, q, z))  # noqa: S610 - no SQL
+        return {**terms, **present.extra(points, q, z)} if own_terms else terms  # noqa: S610 - no SQL
 
     return Objective(
         free_bits=training.free_bits,
         importance_weighted=weighted,
+        own=own,
         regulariser=regularise if extras else None,
         names=tuple(names),
     )
+
+
+def _require_own_alone(config: ExperimentConfig) -> None:
+    for key, given, expected in (
+        ("objective", config.training.objective, "elbo"),
+        ("free_bits", config.training.free_bits, 0.0),
+    ):
+        if given != expected:
+            raise ConfigError(
+                f"training.{key}: got {given!r}; expected {expected!r}, since model {config.model.name!r} has an "
+                "objective of its own"
+            )
+
+
+def _require_objective(model: Any, x: Tensor, noise: Tensor, who: str) -> None:
+    value = model.objective(x, torch.zeros_like(noise), torch.ones((), dtype=x.dtype, device=x.device))
+    if not isinstance(value, Tensor) or value.ndim:
+        shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise PluginError(
+            f"{who}: objective(x, noise, beta) returns {shown}; expected a tensor of shape (), averaged over the points"
+        )
 
 
 def require_fitting(parts: Sequence[Data], model: Any, config: ExperimentConfig) -> None:
@@ -185,6 +215,8 @@ def describe_family(model: Any, family: Family, parts: Sequence[Data]) -> dict[s
     if not isinstance(theorem, Mapping):
         unknown = "" if family.gaussian else "this model does not say whether its residuals vanish at stationary points"
         theorem = {"decoder": unknown, "prior": unknown}
+    if callable(getattr(model, "objective", None)):
+        theorem = dict.fromkeys(("decoder", "prior"), "the model is trained by an objective of its own, not the ELBO")
     return {**attrs.asdict(family), "theorem": dict(theorem), **_without_latents(model, parts)}
 
 

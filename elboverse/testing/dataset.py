@@ -60,10 +60,11 @@ def check_dataset(dataset: str | Component | Data, **options: Any) -> Data:
 
 def _checked_data(built: Any, who: str) -> Data:
     data = conformance.require_data(built, who)
-    expected = fingerprint(data.train, data.held_out)
+    conditions = () if data.conditions is None else (data.conditions,)
     require(
-        data.fingerprint == expected,
-        f"{who}: its fingerprint is not elboverse.data.fingerprint(train, held_out) of its points",
+        data.fingerprint == fingerprint(data.train, data.held_out, *conditions),
+        f"{who}: its fingerprint is not elboverse.data.fingerprint(train, held_out) of its points, with the conditions "
+        "as a third argument where there are some",
     )
     require(len(data.names) in {0, data.dimension}, f"{who}: {len(data.names)} names for {data.dimension} dimensions")
     offset, scale = data.scaling.offset, data.scaling.scale

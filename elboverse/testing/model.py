@@ -18,6 +18,8 @@ from elboverse.components.registry import Selection
 from elboverse.contracts import Constrainable, Model, SamplingFree
 from elboverse.seeding import generator
 from elboverse.testing.component import TOLERANCE, close, refuse_options, require, selection
+from elboverse.testing.family_model import check_family
+from elboverse.theory import families
 from elboverse.theory.elbo import Terms, batch_terms
 from elboverse.theory.gaussian import DiagonalGaussian
 
@@ -54,6 +56,7 @@ def check_model(model: str | Component | nn.Module, *, data_shape: Sequence[int]
     ELBO − H_sum = R_σ + Σ_h R_h holds (docs/theory.md, "The identity at any parameters"); the parameters that
     `variance_parameters` names as ln σ² and ln α² are just that, −∂ELBO/∂ln σ² = R_σ; an exact expected squared
     error agrees with a Monte-Carlo estimate; replicas under `torch.func.vmap` give what the model itself gives.
+    Of a model with other distributions, or with conditions, entropies are compared with samples instead.
 
     Args:
         model: its name, its `Component`, or a module that was built already, which is left as it is.
@@ -85,6 +88,9 @@ def _check(original: Any, shape: tuple[int, ...], dtype: torch.dtype, who: str) 
     x = torch.rand(BATCH, math.prod(shape), generator=stream, dtype=dtype)
     latent_dim = conformance.require_model(module, x.clone(), who)
     model = cast(Model, module)  # as has been checked just now
+    parameters = sum(value.numel() for value in module.parameters() if value.requires_grad)
+    if not families.described(module, x).gaussian:
+        return ModelReport(latent_dim, parameters, check_family(module, x, latent_dim, who))
     noise = torch.randn(SAMPLES, BATCH, latent_dim, generator=stream, dtype=dtype)
     _require_pure(model, module, x, noise, who)
     _require_pointwise(model, x, noise, who)
@@ -100,7 +106,6 @@ def _check(original: Any, shape: tuple[int, ...], dtype: torch.dtype, who: str) 
     _require_gradients(module, batch_terms(model, x, noise), who)
     _require_identity(model, x, noise, who)
     _require_log_variances(model, batch_terms(model, x, noise), who)
-    parameters = sum(value.numel() for value in module.parameters() if value.requires_grad)
     return ModelReport(latent_dim, parameters, _vmap_obstacle(module, x, noise, who))
 
 

@@ -105,15 +105,18 @@ def _component(registered: Registered, report: Report | None, *, round_trip: boo
         yield Checked(f"{what}: left out, since its option {required!r} has no default; check it in the plugin's tests")
         return
     fault = ""
+    shapes: list[tuple[int, ...]] = [SHAPES[0]]
     if kind in ON_SHAPES:
-        fault = _fault(lambda: _on_some_shape(lambda shape: ON_SHAPES[kind](name, data_shape=shape)), registered)
+        fault = _fault(
+            lambda: shapes.insert(0, _fitting_shape(lambda at: ON_SHAPES[kind](name, data_shape=at))), registered
+        )
         yield Checked(f"{what}: contract", fault)
     elif kind in CHECKS:
         fault = _fault(lambda: CHECKS[kind](name), registered)
         yield Checked(f"{what}: contract", fault)
     if round_trip and not fault:
         with tempfile.TemporaryDirectory() as folder:
-            yield from _round_trip(registered, Path(folder), report)
+            yield from _round_trip(registered, shapes[0], Path(folder), report)
 
 
 def _required(registered: Registered) -> str:
@@ -131,8 +134,8 @@ def _required(registered: Registered) -> str:
     return next(lacking, "")
 
 
-def _on_some_shape(check: Callable[[tuple[int, ...]], object]) -> None:
-    """Try shapes until one fits; the first refusal is told where none does."""
+def _fitting_shape(check: Callable[[tuple[int, ...]], object]) -> tuple[int, ...]:
+    """Return the first shape of points that fits; the first refusal is told where none does."""
     faults: list[Exception] = []
     for shape in SHAPES:
         try:
@@ -140,23 +143,27 @@ def _on_some_shape(check: Callable[[tuple[int, ...]], object]) -> None:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a model may be made for images alone
             faults.append(error if isinstance(error, Exception) else PluginError(f"it exits: {error}"))
         else:
-            return
+            return shape
     raise faults[0]
 
 
-def _round_trip(registered: Registered, folder: Path, report: Report | None) -> Iterator[Checked]:
+def _round_trip(
+    registered: Registered, shape: tuple[int, ...], folder: Path, report: Report | None
+) -> Iterator[Checked]:
     what = f"{registered.kind} {registered.name}"
-    for step, action in _steps(registered, folder, report):
+    for step, action in _steps(registered, shape, folder, report):
         fault = _fault(action, registered)
         yield Checked(f"{what}: {step}", fault)
         if fault:
             return
 
 
-def _steps(registered: Registered, folder: Path, report: Report | None) -> Iterator[tuple[str, Callable[[], object]]]:
+def _steps(
+    registered: Registered, shape: tuple[int, ...], folder: Path, report: Report | None
+) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield what a user does with a component: the name of each step, and what it does."""
     run = folder / "run"
-    table = _config(registered, folder)
+    table = _config(registered, shape, folder)
     if registered.kind == "launcher":
         study = {**table, "sweep": {"training.learning_rate": [1e-3, 1e-2]}}
         yield "study", lambda: train_sweep(study, out=run, launcher={"name": registered.name})
@@ -193,7 +200,7 @@ def _require_same(run: Path, whole: Run, registered: Registered) -> None:
             )
 
 
-def _config(registered: Registered, folder: Path) -> dict[str, Any]:
+def _config(registered: Registered, shape: tuple[int, ...], folder: Path) -> dict[str, Any]:
     kind, chosen = registered.kind, {"name": registered.name}
     table: dict[str, Any] = {
         "name": "check",
@@ -209,21 +216,23 @@ def _config(registered: Registered, folder: Path) -> dict[str, Any]:
         table[kind] = chosen
     if kind == "constraint":
         table["model"]["name"] = "vae-2"
+    support = "unit" if kind in ON_SHAPES else ""
     if kind == "likelihood":
-        support = str(selection(kind, registered.name, {}).build((DIMENSION,)).support)
-        np.save(folder / "points.npy", _points(support))
+        support, shape = str(selection(kind, registered.name, {}).build((DIMENSION,)).support), (DIMENSION,)
+    if support:
+        np.save(folder / "points.npy", _points(support, shape))
         table["dataset"] = {"name": "array", "path": str(folder / "points.npy"), "scaling": "none"}
     return table
 
 
-def _points(support: str) -> Any:
-    """Return points that a likelihood of that support is defined on."""
+def _points(support: str, shape: tuple[int, ...]) -> Any:
+    """Return points of a shape that a likelihood of that support is defined on."""
     stream = generator(0, "check_plugin", support)
-    uniform = torch.rand(POINTS, DIMENSION, generator=stream, dtype=torch.float64).clamp(1e-3, 1 - 1e-3)
+    uniform = torch.rand(POINTS, *shape, generator=stream, dtype=torch.float64).clamp(1e-3, 1 - 1e-3)
     made = {
         "real": 4 * uniform - 2,
         "binary": uniform.round(),
-        "one-hot": torch.nn.functional.one_hot(uniform.argmax(-1), DIMENSION),
+        "one-hot": torch.nn.functional.one_hot(uniform.argmax(-1), shape[-1]),
         "positive": uniform + 0.5,
         "counts": (9 * uniform).floor(),
     }

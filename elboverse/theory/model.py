@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from elboverse.theory.gaussian import DiagonalGaussian
 
-__all__ = ["Conditional", "Constrainable", "Model", "SamplingFree", "VarianceParameters"]
+__all__ = ["Conditional", "Constrainable", "Model", "OwnObjective", "SamplingFree", "VarianceParameters"]
 
 
 @runtime_checkable
@@ -134,6 +134,26 @@ class Conditional(Protocol):
 
     def decode(self, z: Tensor, c: Tensor) -> Any:
         """Return p(x|z, c) for latents z of shape (*B, H) and conditions c of shape (*B, C)."""
+        ...
+
+
+@runtime_checkable
+class OwnObjective(Protocol):
+    """A model that is trained by an objective of its own; ELBO and entropies are recorded beside it.
+
+    The entropy sum equals the ELBO where the ELBO is stationary, so that no certificate holds for such a model.
+    """
+
+    def objective(self, x: Tensor, noise: Tensor, beta: Tensor) -> Tensor:
+        """Return what is maximised in place of the ELBO, in nats per point, shape (); recorded as ``objective``.
+
+        Like `Model.encode`, it is a pure function: of the model's parameters and these.
+
+        Args:
+            x: what a batch holds, shape (B, D), with conditions (B, D + C).
+            noise: ε ~ N(0, I), shape (B, H) or (K, B, H).
+            beta: the KL weight that the annealing schedule gives for the step, shape ().
+        """
         ...
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "Objective",
     "importance_weighted_bound",
     "latent_terms",
+    "own_objective",
     "reconstruct",
 ]
 
@@ -40,19 +41,28 @@ class Objective:
         free_bits: λ in nats; each latent's KL counts as at least that (Kingma et al. 2016), so that its gradient is
             nothing below. The entropy sum of a floored latent no longer equals the ELBO's.
         importance_weighted: maximise ln (1/K) Σ_k p(x, z_k)/q(z_k|x) instead (Burda et al. 2016); β is not used.
-        regulariser: terms that are added to the loss, of a component or of the model itself; None for none.
+        own: maximise what the model's method ``objective`` returns instead.
+        regulariser: terms that are added to the loss, of a component or of the model itself, as a function of the model
+            (whose parameters may be those of any replica), x, q and z; None for none.
         names: of the regulariser's terms.
     """
 
     free_bits: float = 0.0
     importance_weighted: bool = False
-    regulariser: Callable[[Tensor, Any, Tensor], Mapping[str, Tensor]] | None = None
+    own: bool = False
+    regulariser: Callable[[Any, Tensor, Any, Tensor], Mapping[str, Tensor]] | None = None
     names: tuple[str, ...] = ()
 
     @property
     def series(self) -> tuple[str, ...]:
         """The names of the series that it adds to a row."""
-        return (*(("importance_weighted_bound",) if self.importance_weighted else ()), *self.names)
+        bound = "objective" if self.own else "importance_weighted_bound" if self.importance_weighted else ""
+        return (*filter(None, (bound,)), *self.names)
+
+    @property
+    def bound(self) -> Callable[[Any, Tensor, Tensor, Tensor], Tensor]:
+        """What is maximised in place of the ELBO, as a function of model, x, noise and β."""
+        return own_objective if self.own else importance_weighted_bound
 
 
 ELBO: Final = Objective()
@@ -64,18 +74,25 @@ def latent_terms(model: Any, x: Tensor, noise: Tensor, objective: Objective = EL
     prior = found.prior_entropy if found.prior_entropy.ndim == 1 else found.prior_entropy.mean(0)
     extra = found.cross_entropy.new_zeros(0)
     if objective.regulariser is not None:
-        terms = objective.regulariser(families.observed(model, x), found.encoder, found.z)
+        terms = objective.regulariser(model, families.observed(model, x), found.encoder, found.z)
         extra = torch.stack([terms[name] for name in objective.names])
     return found.z, found.cross_entropy.mean(0), found.encoder_entropy.mean(0), prior, extra
 
 
-def importance_weighted_bound(model: Any, x: Tensor, noise: Tensor) -> Tensor:
+def own_objective(model: Any, x: Tensor, noise: Tensor, beta: Tensor) -> Tensor:
+    """Return what a model says that is to be maximised, shape (); see `contracts.OwnObjective`."""
+    found: Tensor = model.objective(x, noise, beta)
+    return found
+
+
+def importance_weighted_bound(model: Any, x: Tensor, noise: Tensor, beta: Tensor) -> Tensor:  # noqa: ARG001 - unused
     """Return mean_n ln (1/K) Σ_k p(x_n, z_k)/q(z_k|x_n), shape ().
 
     Args:
         model: any whose encoder offers `log_prob`.
         x: what a batch holds, shape (B, D + C).
         noise: (B, H) or (K, B, H).
+        beta: not used.
     """
     encoder, prior = families.encode(model, x), model.prior()
     z = encoder.sample(noise)
@@ -121,14 +138,14 @@ class FamilyFunctions:
     Args:
         latents: (x, noise) → as of `latent_terms`.
         reconstruct: (z, x) → as of `reconstruct`.
-        bound: (x, noise) → as of `importance_weighted_bound`.
+        bound: (x, noise, β) → what is maximised in place of the ELBO.
         penalty: the constraint's penalty, summed over replicas, or None.
         replicated: whether everything has R in front.
     """
 
     latents: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
     reconstruct: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
-    bound: Callable[[Tensor, Tensor], Tensor]
+    bound: Callable[[Tensor, Tensor, Tensor], Tensor]
     penalty: Callable[[], Tensor] | None
     replicated: bool
 
@@ -166,7 +183,7 @@ class FamilyGradients:
         if noise is None:
             raise ValueError("noise of shape (*K, B, H) is needed: this model's ELBO is estimated from samples")
         z, cross, encoder_entropy, prior_entropy, extra = self._functions.latents(x, noise)
-        weighted = self._objective.importance_weighted
+        weighted = bool(self._objective.importance_weighted or self._objective.own)
         leaf = z.detach().requires_grad_(not weighted)
         several = noise.ndim > self._lead + 2
         parts = leaf.split(self._samples_at_once, dim=self._lead) if several else (leaf,)
@@ -185,7 +202,7 @@ class FamilyGradients:
                 _backward([(found[0], torch.full_like(found[0], -1.0 / count))])
         recorded = [extra.detach()]
         if weighted:
-            bound = self._functions.bound(x, noise)
+            bound = self._functions.bound(x, noise, beta)
             _backward([(bound, torch.full_like(bound, -1.0)), (extra, torch.ones_like(extra))])
             recorded = [bound.detach().unsqueeze(-1), extra.detach()]
         else:

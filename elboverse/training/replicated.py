@@ -14,7 +14,6 @@ from elboverse.contracts import Model, SamplingFree
 from elboverse.training.family_gradients import (
     FamilyFunctions,
     FamilyGradients,
-    importance_weighted_bound,
     latent_terms,
     reconstruct,
 )
@@ -68,7 +67,7 @@ class ReplicatedStep(Step):
                 FamilyFunctions(
                     latents=self._lifted(partial(latent_terms, objective=settings.objective)),
                     reconstruct=self._lifted(reconstruct),
-                    bound=self._lifted(importance_weighted_bound),
+                    bound=self._lifted(settings.objective.bound, (0, 0, None)),
                     penalty=penalty,
                     replicated=True,
                 ),

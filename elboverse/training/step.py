@@ -21,7 +21,6 @@ from elboverse.training.family_gradients import (
     FamilyFunctions,
     FamilyGradients,
     Objective,
-    importance_weighted_bound,
     latent_terms,
     reconstruct,
 )
@@ -265,7 +264,7 @@ class SingleStep(Step):
                 FamilyFunctions(
                     latents=partial(latent_terms, model, objective=settings.objective),
                     reconstruct=partial(reconstruct, model),
-                    bound=partial(importance_weighted_bound, model),
+                    bound=partial(settings.objective.bound, model),
                     penalty=penalise,
                     replicated=False,
                 ),
