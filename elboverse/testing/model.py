@@ -89,7 +89,7 @@ def _check(original: Any, shape: tuple[int, ...], dtype: torch.dtype, who: str) 
     latent_dim = conformance.require_model(module, x.clone(), who)
     model = cast(Model, module)  # as has been checked just now
     parameters = sum(value.numel() for value in module.parameters() if value.requires_grad)
-    if not families.described(module, x).gaussian:
+    if not families.described(module, x.clone()).gaussian:
         return ModelReport(latent_dim, parameters, check_family(module, x, latent_dim, who))
     noise = torch.randn(SAMPLES, BATCH, latent_dim, generator=stream, dtype=dtype)
     _require_pure(model, module, x, noise, who)
