@@ -99,7 +99,8 @@ def peers(session: nox.Session, peer: str) -> None:
     """The how-to scripts, each with its peer in an environment of its own, and what they record checked."""
     extra = "" if peer == "plain" else f"[{peer}]"
     install(session, f".{extra}", "pytest")
-    session.run("pytest", "-p", "no:cacheprovider", "-W", "default", f"tests/peers/test_{peer}.py", env=ONE_THREAD)
+    tests = [str(path) for path in sorted(Path("tests/peers").glob(f"test_{peer}*.py"))]
+    session.run("pytest", "-p", "no:cacheprovider", "-W", "default", *tests, env=ONE_THREAD)
 
 
 @nox.session
