@@ -21,7 +21,8 @@ import pytest
 from elboverse.config import load
 
 ROOT = Path(__file__).parents[1]
-PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page.is_file()]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("plugins/*.md"))]
 BLOCK = re.compile(
     r"(?:<!--\s*(?P<mark>not run|file:\s*(?P<file>\S+))\s*-->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,

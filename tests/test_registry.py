@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import textwrap
 from collections.abc import Callable
 
 import pytest
 
+import elboverse
 from elboverse.components.hookspecs import HOOKS
 from elboverse.components.registry import Registry, discover, normalised
 from elboverse.config import from_table
@@ -326,15 +328,35 @@ def test_an_unknown_dataset_that_a_known_distribution_provides_names_it() -> Non
         discover({"ELBOVERSE_LOAD_PLUGINS": ""}).find("dataset", "Fashion_MNIST")
 
 
-def test_an_import_of_a_module_that_has_moved_is_told_with_its_new_place(install: Install) -> None:
+def test_an_import_of_a_module_that_has_moved_works_and_is_told_with_its_new_place(install: Install) -> None:
     install("rings", "from elboverse.structuring import in_range\n" + textwrap.dedent(GOOD.format(name="rings")))
-    assert "elboverse.structuring is elboverse.config since contract 2" in str(failures(discover({}))["rings"])
+    registry = discover({})
+    (plugin,) = (plugin for plugin in registry.plugins if plugin.name == "rings")
+    assert registry.find("dataset", "rings").plugin == plugin
+    assert "elboverse.structuring is elboverse.config.structuring since contract 2: change that" in plugin.problems[0]
+    with pytest.raises(ImportError):
+        importlib.import_module("elboverse.structuring")
+    assert not hasattr(elboverse, "structuring")
+
+
+def test_a_component_whose_module_imports_one_that_has_moved_is_built_with_a_warning(install: Install) -> None:
+    component = install("part", "import elboverse.gaussian as former\nbuild = former.DiagonalGaussian")
+    source = GOOD.format(name="rings").replace("nowhere:build", f"{component}:build")
+    install("rings", source)
+    registered = discover({"ELBOVERSE_LOAD_PLUGINS": "rings"}).find("dataset", "rings")
+    with pytest.warns(
+        RuntimeWarning, match=r"of plugin rings \(rings-dist 1.2.3\): elboverse.gaussian is elboverse.the"
+    ):
+        assert registered.target() is elboverse.DiagonalGaussian
+
+
+def test_a_module_that_never_was_is_not_found(install: Install) -> None:
+    install("rings", "import elboverse.nowhere\n" + textwrap.dedent(GOOD.format(name="rings")))
+    assert "it may be written for another version of elboverse" in str(failures(discover({}))["rings"])
 
 
 def test_every_module_that_has_moved_is_where_it_is_said_to_be() -> None:
-    import importlib
-
-    from elboverse.components.discovery import MOVED
+    from elboverse.components.former import MOVED
 
     for place in MOVED.values():
         importlib.import_module(place)

@@ -22,6 +22,7 @@ from typing import Any, Final
 import attrs
 import pluggy
 
+from elboverse.components.former import former_modules, told, where_moved
 from elboverse.components.hookspecs import CONTRACT, HOOKS, OLDEST_CONTRACT, PROJECT, Component, HookSpecs
 from elboverse.errors import PluginError, nearest
 
@@ -34,7 +35,6 @@ __all__ = [
     "normalised",
     "offered_by",
     "offers",
-    "where_moved",
 ]
 
 BUILT_IN: Final = "elboverse.builtin"
@@ -48,28 +48,6 @@ SLOW: Final = 2.0
 """Seconds after which somebody who waits is told for which plugin."""
 
 LONGEST_NAME: Final = 60
-
-
-MOVED: Final[Mapping[str, str]] = {
-    "elboverse.structuring": "elboverse.config",
-    "elboverse.hookspecs": "elboverse.components.hookspecs",
-    "elboverse.registry": "elboverse.components.registry",
-    "elboverse.gaussian": "elboverse.theory.gaussian",
-    "elboverse.elbo": "elboverse.theory.elbo",
-    "elboverse.identities": "elboverse.theory.identities",
-    "elboverse.cache": "elboverse.data.cache",
-    "elboverse.trained": "elboverse.analysis.trained",
-    "elboverse.builtin.models.network_vae": "elboverse.models.network_vae",
-}
-"""Where modules of contract 1 that plugins import are in contract 2."""
-
-
-def where_moved(error: BaseException) -> str:
-    """Return what to change where an import failed because a module of ours has another place now; else nothing."""
-    name = error.name if isinstance(error, ImportError) else None
-    return (
-        f"; {name} is {MOVED[name]} since contract 2: change that import" if name is not None and name in MOVED else ""
-    )
 
 
 @attrs.frozen
@@ -188,7 +166,7 @@ def _loaded(entry: metadata.EntryPoint, plugin: Plugin, *, strict: bool) -> Offe
     printed = io.StringIO()
     started = time.monotonic()
     try:
-        with _patience(plugin), contextlib.redirect_stdout(printed):
+        with _patience(plugin), contextlib.redirect_stdout(printed), former_modules() as former:
             module = entry.load()
             offer = _offered(module, attrs.evolve(plugin, contract=_contract(module, plugin)), strict=strict)
     except (Exception, SystemExit) as error:  # isolation: a stranger's code may raise anything
@@ -198,7 +176,7 @@ def _loaded(entry: metadata.EntryPoint, plugin: Plugin, *, strict: bool) -> Offe
         if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == PROJECT:
             failure += where_moved(error) or f"; it may be written for another version of elboverse than {_version()}"
         return Offer(attrs.evolve(plugin, failure=failure, trace=frames_of(error)))
-    problems = list(offer.plugin.problems)
+    problems = [*offer.plugin.problems, *map(told, former)]
     if printed.getvalue().strip():
         problems.append(f"it prints when it is imported: {_line(printed.getvalue())!r}; nothing may be printed there")
     seconds = time.monotonic() - started

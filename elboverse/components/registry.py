@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from typing import Any, Final
 
 import attrs
 
-from elboverse.components.discovery import BUILT_IN, Offer, Plugin, frames_of, listed, normalised, offers, where_moved
+from elboverse.components.discovery import BUILT_IN, Offer, Plugin, frames_of, listed, normalised, offers
+from elboverse.components.former import former_modules, told, where_moved
 from elboverse.components.hookspecs import HOOKS, KINDS, PROJECT, Component
 from elboverse.components.local import FILES_VARIABLE, LocalPlugin, local_offers
 from elboverse.errors import ConfigError, ElboverseError, PluginError, UnknownNameError, nearest, out_of_memory
@@ -108,12 +110,16 @@ class Registered:
             return target
         module, _, attribute = target.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
+            with former_modules() as former:
+                found = getattr(importlib.import_module(module), attribute)
         except (Exception, SystemExit) as error:  # whatever a plugin's module raises at import
             raise PluginError(
                 f"{self.kind} {self.name!r} of plugin {self.plugin}: cannot import {target!r}: "
                 f"{type(error).__name__}: {error}{where_moved(error)}\n{frames_of(error)}".rstrip()
             ) from error
+        for name in former:
+            warnings.warn(f"{self}: {told(name)}", RuntimeWarning, stacklevel=2)
+        return found
 
 
 def _described(value: Any) -> str:
