@@ -20,6 +20,7 @@ from torch import Tensor
 
 from elboverse.theory import families
 from elboverse.theory.distributions import DecoderDistribution
+from elboverse.training.seeded import backward_from
 
 __all__ = [
     "ELBO",
@@ -197,20 +198,20 @@ class FamilyGradients:
             if weighted:
                 continue
             if pairs:
-                _backward([(found[3 + index], found[3 + pairs + index] / count) for index in range(pairs)])
+                backward_from([(found[3 + index], found[3 + pairs + index] / count) for index in range(pairs)])
             else:
-                _backward([(found[0], torch.full_like(found[0], -1.0 / count))])
+                backward_from([(found[0], torch.full_like(found[0], -1.0 / count))])
         recorded = [extra.detach()]
         if weighted:
             bound = self._functions.bound(x, noise, beta)
-            _backward([(bound, torch.full_like(bound, -1.0)), (extra, torch.ones_like(extra))])
+            backward_from([(bound, torch.full_like(bound, -1.0)), (extra, torch.ones_like(extra))])
             recorded = [bound.detach().unsqueeze(-1), extra.detach()]
         else:
             weight = beta.expand_as(cross)
             if self._objective.free_bits > 0:
                 weight = weight * (cross - encoder_entropy > self._objective.free_bits).to(cross.dtype)
             grad = torch.zeros_like(z) if leaf.grad is None else leaf.grad
-            _backward([(z, grad), (cross, weight), (encoder_entropy, -weight), (extra, torch.ones_like(extra))])
+            backward_from([(z, grad), (cross, weight), (encoder_entropy, -weight), (extra, torch.ones_like(extra))])
         if self._functions.penalty is not None:
             self._functions.penalty().backward()
         assert sums is not None  # noqa: S101 - there is at least one part
@@ -222,10 +223,3 @@ class FamilyGradients:
             prior_entropy.detach().nan_to_num(),
         )
         return torch.cat([part.expand(*cross.shape[:-1], part.shape[-1]) for part in columns], dim=-1), []
-
-
-def _backward(pairs: list[tuple[Tensor, Tensor]]) -> None:
-    """Run automatic differentiation from tensors with the gradients given, leaving out those that need none."""
-    pairs = [(tensor, gradient) for tensor, gradient in pairs if tensor.requires_grad]
-    if pairs:
-        torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from elboverse.theory.identities import LOG_VAR_FLOOR
+from elboverse.training.seeded import backward_from
 from elboverse.training.tape import each
 
 __all__ = ["LOG_VAR_FLOOR", "Functions", "Gradients"]
@@ -146,7 +147,7 @@ class Gradients:
             error, roots = self._sampled(x, mean, variance.sqrt_(), noise, grad_mean, grad_log_var), []
         if functions.prior_log_var.requires_grad and not self._optimal_prior:
             roots.append((functions.prior_log_var, 0.5 * beta * (1.0 - second_moment)))
-        _backward([*roots, (mean_node, grad_mean), (log_var_node, grad_log_var)])
+        backward_from([*roots, (mean_node, grad_mean), (log_var_node, grad_log_var)])
         if functions.penalty is not None:
             functions.penalty().backward()
         with torch.no_grad():
@@ -223,7 +224,7 @@ class Gradients:
                 )
                 grad_mean /= count
                 grad_node = standardised.neg_().add_(1.0).mul_(0.5 / count).sum_to_size(log_var.shape)
-        _backward([(mean_node, grad_mean), (node, grad_node)])
+        backward_from([(mean_node, grad_mean), (node, grad_node)])
         return error
 
     def _shared(
@@ -288,10 +289,3 @@ class Gradients:
         if self._lead == 0:
             return value
         return value.reshape(value.shape[0], *[1] * (ndim - value.ndim), *value.shape[1:])
-
-
-def _backward(pairs: list[tuple[Tensor, Tensor]]) -> None:
-    """Run automatic differentiation from tensors with the gradients given, leaving out those that need none."""
-    pairs = [(tensor, gradient) for tensor, gradient in pairs if tensor.requires_grad]
-    if pairs:
-        torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
