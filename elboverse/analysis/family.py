@@ -13,7 +13,7 @@ import numpy as np
 
 from elboverse.runfile import Run
 
-__all__ = ["RunFamily", "decoder_symbol", "family_of", "gain_over_no_latents", "varentropies"]
+__all__ = ["RunFamily", "decoder_symbol", "family_of", "gain_over_no_latents", "varentropies", "varentropy_bound"]
 
 _PRIOR_VARENTROPY: Final = {"LaplacePrior": 1.0}
 """V_h where it is not that of a Gaussian, ½."""
@@ -100,6 +100,16 @@ def family_of(run: Run) -> RunFamily:
 def decoder_symbol(run: Run) -> str:
     """Return what the decoder's residual is called: R_σ of a Gaussian, R_dec of any other decoder."""
     return "R_σ" if family_of(run).decoder == "Gaussian" else "R_dec"
+
+
+def varentropy_bound(decoder: str) -> str:
+    """Return where V is no more than a bound, in a sentence; empty where it is exact."""
+    if decoder != "negative binomial":
+        return ""
+    return (
+        "Of the negative binomial, V = θ²ψ′(θ) − θ is that of the rates, an upper bound on what counts tell about θ: a "
+        "dispersion is off by at least R/V."
+    )
 
 
 def varentropies(run: Run, split: str, dimension: int) -> tuple[float, float]:

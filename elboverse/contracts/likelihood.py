@@ -28,6 +28,9 @@ class Likelihood(Protocol):
     support: Support
     """What values it is defined on; data with others are refused before training."""
 
+    # Optional: `by_dimension`, whether each dimension has a temperature of its own, so that each R_d vanishes; False if
+    # it is missing.
+
     @property
     def theorem(self) -> str:
         """Empty where the ELBO equals the entropy sum at stationary points; else one sentence that says why not."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -23,7 +24,11 @@ from elboverse.runfile import schema
 from elboverse.theory import families
 from elboverse.theory.families import Family
 from elboverse.training.family_gradients import ELBO, Objective
-from elboverse.training.without_latents import MOST_POINTS, log_likelihood_without_latents
+from elboverse.training.without_latents import (
+    MOST_POINTS,
+    gaussian_without_latents,
+    log_likelihood_without_latents,
+)
 
 __all__ = ["checked_fit", "describe_family", "findings_of", "layout_of", "objective_of", "require_fitting"]
 
@@ -217,19 +222,38 @@ def describe_family(model: Any, family: Family, parts: Sequence[Data]) -> dict[s
         theorem = {"decoder": unknown, "prior": unknown}
     if callable(getattr(model, "objective", None)):
         theorem = dict.fromkeys(("decoder", "prior"), "the model is trained by an objective of its own, not the ELBO")
-    return {**attrs.asdict(family), "theorem": dict(theorem), **_without_latents(model, parts)}
+    return {
+        **attrs.asdict(family),
+        "theorem": dict(theorem),
+        "by_dimension": bool(getattr(getattr(model, "likelihood", model), "by_dimension", False)),
+        **_without_latents(model, parts, gaussian=family.gaussian),
+    }
 
 
-def _without_latents(model: Any, parts: Sequence[Data]) -> dict[str, Any]:
-    """Return ELBO_0 of the first few replicas by split, where the likelihood is one that can be fitted by itself."""
+def _fit_without_latents(model: Any, *, gaussian: bool) -> Callable[..., list[float]] | None:
+    """Return what fits the model without latents: (training points, others …) → log-likelihoods; None where unknown."""
     likelihood = getattr(model, "likelihood", None)
-    if not isinstance(likelihood, Likelihood) or parts[0].stream is not None:
+    if isinstance(likelihood, Likelihood):
+        return functools.partial(log_likelihood_without_latents, likelihood)
+    if not gaussian:
+        return None
+    training = model.training
+    model.eval()
+    log_var = model.decode(model.prior().mean.new_zeros(2, families.latent_dim(model))).log_var
+    model.train(training)
+    return functools.partial(gaussian_without_latents, log_var, log_var.requires_grad)
+
+
+def _without_latents(model: Any, parts: Sequence[Data], *, gaussian: bool) -> dict[str, Any]:
+    """Return ELBO_0 of the first few replicas by split, where the likelihood is one that can be fitted by itself."""
+    fit = _fit_without_latents(model, gaussian=gaussian)
+    if fit is None or parts[0].stream is not None:
         return {}
     by_data: dict[int, list[float]] = {}
     for data in parts[:MOST_REPLICAS]:
         if id(data) not in by_data:
             some = [part[:MOST_POINTS] for part in (data.train, data.held_out) if len(part)]
-            by_data[id(data)] = log_likelihood_without_latents(likelihood, *(data.scaled(part) for part in some))
+            by_data[id(data)] = fit(*(data.scaled(part) for part in some))
     values = [by_data[id(data)] for data in parts[:MOST_REPLICAS]]
     named = {split: list(found) for split, found in zip(("train", "held_out"), zip(*values, strict=True), strict=False)}
     return {"without_latents": {split: found for split, found in named.items() if all(map(math.isfinite, found))}}

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from elboverse.theory import families
+from elboverse.theory.gaussian import DiagonalGaussian
+from elboverse.theory.identities import LOG_VAR_FLOOR
 
-__all__ = ["MOST_POINTS", "log_likelihood_without_latents"]
+__all__ = ["MOST_POINTS", "gaussian_without_latents", "log_likelihood_without_latents"]
 
 MOST_POINTS: Final = 2000
 """How many points it is fitted on and evaluated on, so that it costs a second at most."""
@@ -64,6 +66,28 @@ def log_likelihood_without_latents(likelihood: Any, train: Tensor, *others: Tens
     optimiser.step(_closure(optimiser, lambda: loss(train)))
     with torch.no_grad():
         return [-float(loss(points[:MOST_POINTS].double())) for points in (train, *others)]
+
+
+def gaussian_without_latents(log_var: Tensor, is_learned: bool, train: Tensor, *others: Tensor) -> list[float]:
+    """Return the mean log-likelihood of the best Gaussian model without latents, in nats per point.
+
+    −½ Σ_d [ln 2πs² + (x_d − x̄_d)²/s²], where s² is one learned variance for all dimensions, one for each, or fixed.
+
+    Args:
+        log_var: of the decoder: of shape () where it is one for all dimensions.
+        is_learned: whether it is learned.
+        train: points, shape (N, D), to which mean and variance are fitted.
+        others: points that it is evaluated on besides, each of shape (M, D).
+    """
+    train = train.double()
+    mean = train.mean(0)
+    variance = (train - mean).square().mean(0)
+    if not is_learned:
+        variance = log_var.detach().double().cpu().exp().expand(train.shape[-1])
+    elif log_var.ndim == 0:
+        variance = variance.mean().expand(train.shape[-1])
+    density = DiagonalGaussian(mean, variance.clamp_min(1e-300).log().clamp_min(LOG_VAR_FLOOR))
+    return [float(density.log_prob(points.double()).mean()) for points in (train, *others)]
 
 
 def _closure(optimiser: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> Callable[[], Any]:

@@ -77,6 +77,7 @@ class NegativeBinomialOptions:
 class PoissonLikelihood(nn.Module):
     """p(x_d|z) Poisson with ln λ_d = η_d(z), or ln l + η_d(z)."""
 
+    by_dimension = True
     outputs = 1
     support: Support = "counts"
     theorem = ""
@@ -112,6 +113,7 @@ class PoissonSoftmaxLikelihood(nn.Module):
 class NegativeBinomialLikelihood(nn.Module):
     """p(x_d|z) negative binomial with mean μ_d(z) and a learned dispersion θ_d per dimension, variance μ + μ²/θ."""
 
+    by_dimension = True
     outputs = 1
     support: Support = "counts"
     theorem = ""

@@ -39,6 +39,7 @@ class GaussianLikelihood(nn.Module):
     def __init__(self, options: GaussianOptions, dimension: int) -> None:
         super().__init__()
         self.variance = options.variance
+        self.by_dimension = options.variance in {"per-dimension", "function"}
         self.outputs = 2 if options.variance == "function" else 1
         self.initial_log_var = options.initial_log_var
         shape = (dimension,) if options.variance == "per-dimension" else ()

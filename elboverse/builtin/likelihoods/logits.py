@@ -56,6 +56,7 @@ class CategoricalOptions:
 class BernoulliLikelihood(nn.Module):
     """p(x_d|z) Bernoulli with logits η(z)."""
 
+    by_dimension = True
     outputs = 1
     support: Support = "binary"
     theorem = ""
@@ -68,6 +69,7 @@ class BernoulliLikelihood(nn.Module):
 class ContinuousBernoulliLikelihood(nn.Module):
     """p(x_d|z) continuous Bernoulli on [0, 1] with logits η(z)."""
 
+    by_dimension = True
     outputs = 1
     support: Support = "unit"
     theorem = ""
@@ -80,6 +82,7 @@ class ContinuousBernoulliLikelihood(nn.Module):
 class CategoricalLikelihood(nn.Module):
     """p(x|z) = one category in each of G = D/C groups, with logits η(z)."""
 
+    by_dimension = True
     outputs = 1
     support: Support = "one-hot"
     theorem = ""

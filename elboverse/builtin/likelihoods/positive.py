@@ -93,6 +93,7 @@ class GammaLikelihood(nn.Module):
     def __init__(self, options: GammaOptions, dimension: int) -> None:
         super().__init__()
         self.is_fixed = options.shape == "fixed"
+        self.by_dimension = options.shape in {"fixed", "per-dimension"}
         if self.is_fixed:
             self.register_buffer("shape", torch.tensor(options.initial_shape))
         else:
@@ -113,7 +114,8 @@ class BetaLikelihood(nn.Module):
 
     def __init__(self, options: BetaOptions, dimension: int) -> None:
         super().__init__()
-        size = (dimension,) if options.concentration == "per-dimension" else ()
+        self.by_dimension = options.concentration == "per-dimension"
+        size = (dimension,) if self.by_dimension else ()
         self.log_concentration = nn.Parameter(torch.full(size, math.log(options.initial_concentration)))
 
     def forward(self, outputs: tuple[Tensor, ...]) -> Beta:
@@ -130,7 +132,8 @@ class LogNormalLikelihood(nn.Module):
 
     def __init__(self, options: LogNormalOptions, dimension: int) -> None:
         super().__init__()
-        size = (dimension,) if options.variance == "per-dimension" else ()
+        self.by_dimension = options.variance == "per-dimension"
+        size = (dimension,) if self.by_dimension else ()
         self.log_var = nn.Parameter(torch.full(size, options.initial_log_var))
 
     def forward(self, outputs: tuple[Tensor, ...]) -> LogNormal:
@@ -141,6 +144,7 @@ class LogNormalLikelihood(nn.Module):
 class ExponentialLikelihood(nn.Module):
     """p(x_d|z) exponential with ln λ_d(z)."""
 
+    by_dimension = True
     outputs = 1
     support: Support = "positive"
     theorem = ""

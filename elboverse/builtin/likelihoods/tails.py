@@ -74,7 +74,8 @@ class _Scaled(nn.Module):
 
     def __init__(self, options: ScaleOptions, dimension: int) -> None:
         super().__init__()
-        shape = (dimension,) if options.scale == "per-dimension" else ()
+        self.by_dimension = options.scale == "per-dimension"
+        shape = (dimension,) if self.by_dimension else ()
         self.log_scale = nn.Parameter(torch.full(shape, options.initial_log_scale))
 
     def _log_scale(self) -> Tensor:

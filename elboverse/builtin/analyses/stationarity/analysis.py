@@ -18,6 +18,12 @@ import numpy as np
 
 from elboverse.analysis.family import decoder_symbol, family_of, varentropies
 from elboverse.analysis.reading import Array, Reading, ReplicaOptions, at, plural
+from elboverse.builtin.analyses.stationarity.by_dimension import (
+    ByDimension,
+    by_dimension,
+    dimension_notes,
+    dimension_table,
+)
 from elboverse.builtin.analyses.stationarity.gradient_norm import GradientNorm, gradient_norms, gradient_table
 from elboverse.components.registry import normalised
 from elboverse.config.structuring import in_range
@@ -44,6 +50,7 @@ class StationarityOptions(ReplicaOptions):
     Args:
         tolerance: relative mismatch of a variance, in units of that variance, that still counts as stationary.
         gradient: also estimate the gradient of the ELBO, which needs the trained model.
+        dimensions: also judge the decoder dimension by dimension, which needs the trained model.
     """
 
     tolerance: float = attrs.field(
@@ -54,6 +61,10 @@ class StationarityOptions(ReplicaOptions):
     gradient: bool = attrs.field(
         default=False,
         metadata={"help": "Whether to estimate the gradient norm of the ELBO too, from the trained model."},
+    )
+    dimensions: bool = attrs.field(
+        default=False,
+        metadata={"help": "Whether to judge the decoder by dimension too (per gene), from the trained model."},
     )
 
 
@@ -135,10 +146,12 @@ def build(options: StationarityOptions, run: Run) -> Result:
     ``step`` and ``replicas``, a list with ``replica`` and ``quantities``: each with ``name`` (``R_σ``, ``R_0`` …,
     ``gap``), ``value``, ``standard_error`` (null where one point was evaluated) and ``verdict``; and ``gradient``, null
     unless asked for, a list with ``replica``, ``norm``, ``noise`` (the norm that the noise alone would give) and
-    ``parameters``, each with ``name``, ``norm`` and ``noise``.
+    ``parameters``, each with ``name``, ``norm`` and ``noise``; and ``dimensions``, null unless asked for, a list with
+    ``replica``, ``is_certificate`` and ``dimensions``, each with ``name``, ``value``, ``standard_error``, ``varentropy``,
+    ``mismatch``, ``costs``, ``verdict`` and, of a negative binomial, ``dispersion``.
 
     Args:
-        options: tolerance, gradient and replica.
+        options: tolerance, gradient, dimensions and replica.
         run: of any model.
 
     Raises:
@@ -156,6 +169,9 @@ def build(options: StationarityOptions, run: Run) -> Result:
     several = len(reading.replicas) > 1
     worst = [residuals.worst_replica(quantity) for quantity in range(len(residuals.names))]
     gradient = gradient_norms(reading) if options.gradient else []
+    dimensions: list[ByDimension] = []
+    if options.dimensions:
+        dimensions = by_dimension(reading, lambda r, error, spread: verdict(r, error, options.tolerance * spread))
     return Result(
         title=f"Stationarity of the variances, in nats: {reading.described('worst')}, {_source(residuals, run)}",
         columns=(
@@ -177,11 +193,19 @@ def build(options: StationarityOptions, run: Run) -> Result:
             )
             for q, name in enumerate(residuals.names)
         ],
-        further=[*_calibration(reading, options.tolerance), *([gradient_table(gradient)] if gradient else [])],
-        notes=reading.verdict() + _notes(options, reading, residuals, worst) + _gradient_notes(gradient),
+        further=[
+            *_calibration(reading, options.tolerance),
+            *([dimension_table(dimensions)] if dimensions else []),
+            *([gradient_table(gradient)] if gradient else []),
+        ],
+        notes=reading.verdict()
+        + _notes(options, reading, residuals, worst)
+        + dimension_notes(dimensions, family_of(run).decoder)
+        + _gradient_notes(gradient),
         data={
             **_data(options, reading, residuals, worst),
             "gradient": [one.table() for one in gradient] if gradient else None,
+            "dimensions": [one.table() for one in dimensions] if dimensions else None,
         },
         draw=draw,
     )
