@@ -147,8 +147,8 @@ def build(options: StationarityOptions, run: Run) -> Result:
     ``gap``), ``value``, ``standard_error`` (null where one point was evaluated) and ``verdict``; and ``gradient``, null
     unless asked for, a list with ``replica``, ``norm``, ``noise`` (the norm that the noise alone would give) and
     ``parameters``, each with ``name``, ``norm`` and ``noise``; and ``dimensions``, null unless asked for, a list with
-    ``replica``, ``is_certificate`` and ``dimensions``, each with ``name``, ``value``, ``standard_error``, ``varentropy``,
-    ``mismatch``, ``costs``, ``verdict`` and, of a negative binomial, ``dispersion``.
+    ``replica``, ``is_certificate`` and ``dimensions``, each with ``name``, ``value``, ``standard_error``,
+    ``varentropy``, ``mismatch``, ``costs``, ``verdict`` and, of a negative binomial, ``dispersion``.
 
     Args:
         options: tolerance, gradient, dimensions and replica.
