@@ -14,12 +14,12 @@ class _Seed(torch.autograd.Function):
     """Σ ⟨gradient, tensor⟩ as differentiation sees it: each tensor is given its gradient as it is; the value is 0."""
 
     @staticmethod
-    def forward(ctx: Any, count: int, *values: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, count: int, *values: Tensor) -> Tensor:
         ctx.gradients = values[count:]
         return values[0].new_zeros(())
 
     @staticmethod
-    def backward(ctx: Any, _one: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, _one: Tensor) -> tuple[Tensor | None, ...]:
         return (None, *ctx.gradients, *(None for _ in ctx.gradients))
 
 
@@ -35,4 +35,5 @@ def backward_from(pairs: list[tuple[Tensor, Tensor]]) -> None:
     pairs = [(tensor, gradient) for tensor, gradient in pairs if tensor.requires_grad]
     if pairs:
         tensors, gradients = zip(*pairs, strict=True)
-        _Seed.apply(len(pairs), *tensors, *gradients).backward()
+        seed: Tensor = _Seed.apply(len(pairs), *tensors, *gradients)  # type: ignore[no-untyped-call]
+        seed.backward()
