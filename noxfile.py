@@ -112,6 +112,28 @@ def launchers(session: nox.Session, launcher: str) -> None:
 
 
 @nox.session
+def kit(session: nox.Session) -> None:
+    """A plugin of every kind, written and installed outside the repository, tested, trained and reported."""
+    install(session, ".", "hatchling", "mypy", "pytest", "ruff")
+    listed = session.run("python", "-c", "from elboverse.components import HOOKS; print(*HOOKS)", silent=True)
+    strangers = [folder.resolve() for folder in sorted(Path("tests/strangers").iterdir()) if folder.is_dir()]
+    with tempfile.TemporaryDirectory() as folder, session.chdir(folder):
+        for kind in session.posargs or str(listed).split():
+            name = f"elboverse-kit-{kind}"
+            session.run("elboverse", "plugins", "new", name, "--kind", kind)
+            session.install("--no-deps", "--no-build-isolation", f"./{name}")
+            with session.chdir(name):
+                session.run("ruff", "check", "--no-cache", ".")
+                session.run("ruff", "format", "--no-cache", "--check", ".")
+                session.run("mypy")
+                session.run("pytest", "-q", "-p", "no:cacheprovider", env=ONE_THREAD)
+            session.run("elboverse", "plugins", "check", f"kit-{kind}", env=ONE_THREAD)
+        session.install("--no-deps", "--no-build-isolation", *map(str, [] if session.posargs else strangers))
+        for stranger in [] if session.posargs else strangers:
+            session.run("elboverse", "plugins", "check", stranger.name, env=ONE_THREAD)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Write the generated pages anew."""
     install(session, ".", *PLUGINS)

@@ -1,7 +1,7 @@
 """The public modules: what a plugin or a program may import, each with what it is for.
 
-What such a module lists in its ``__all__`` is public. It changes only with a line in the change log, and where a plugin
-may have to change with it, `elboverse.CONTRACT` grows and the former way works on for one more contract, with a warning.
+What such a module lists in its ``__all__`` is public. It changes only with a line in the change log. Where a plugin may
+have to change with it, `elboverse.CONTRACT` grows, and the former way works on for one more contract, with a warning.
 Anything else may change at any time.
 """
 

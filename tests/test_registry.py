@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import textwrap
+import time
 from collections.abc import Callable
 
 import pytest
@@ -259,6 +260,35 @@ def test_what_a_plugin_prints_is_kept_out_of_the_output(install: Install, capsys
     (plugin,) = (plugin for plugin in discover({}).plugins if plugin.name == "rings")
     assert capsys.readouterr().out == ""
     assert "it prints when it is imported: 'hello'" in plugin.problems[0]
+
+
+def test_what_a_plugin_writes_without_python_is_kept_out_of_the_output(
+    install: Install, capfd: pytest.CaptureFixture[str]
+) -> None:
+    install("rings", "import os; os.write(1, b'raw')\n" + textwrap.dedent(GOOD.format(name="rings")))
+    assert "rings" in discover({}).names("dataset")
+    told = capfd.readouterr()
+    assert (told.out, told.err) == ("", "raw")
+
+
+def test_a_plugin_without_hooks_is_told(install: Install) -> None:
+    install("rings", "x = 1")
+    assert failures(discover({}))["rings"] == (
+        "it has no function such as elboverse_models that is marked @hookimpl, so it offers nothing"
+    )
+
+
+def test_rude_plugins_cost_nothing_where_they_are_skipped_and_are_told_where_they_are_not(install: Install) -> None:
+    install("hangs", "import time; time.sleep(10)")
+    install("exits", "import sys; sys.exit('goodbye')")
+    install("rings", GOOD.format(name="rings"), "one-dist")
+    install("rings", GOOD.format(name="spots"), "two-dist")
+    started = time.monotonic()
+    registry = discover({"ELBOVERSE_SKIP_PLUGINS": "hangs"})
+    assert time.monotonic() - started < 1
+    assert failures(registry)["exits"] == "SystemExit: goodbye"
+    assert {"rings", "spots"} <= set(registry.names("dataset"))
+    assert [plugin.distribution for plugin in registry.plugins if plugin.name == "rings"] == ["one-dist", "two-dist"]
 
 
 def test_who_takes_long_to_import_is_named_meanwhile_and_in_the_list(

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import inspect
 import io
+import os
 import sys
 import threading
 import time
@@ -166,7 +167,7 @@ def _loaded(entry: metadata.EntryPoint, plugin: Plugin, *, strict: bool) -> Offe
     printed = io.StringIO()
     started = time.monotonic()
     try:
-        with _patience(plugin), contextlib.redirect_stdout(printed), former_modules() as former:
+        with _patience(plugin), _output_aside(), contextlib.redirect_stdout(printed), former_modules() as former:
             module = entry.load()
             offer = _offered(module, attrs.evolve(plugin, contract=_contract(module, plugin)), strict=strict)
     except (Exception, SystemExit) as error:  # isolation: a stranger's code may raise anything
@@ -186,6 +187,22 @@ def _loaded(entry: metadata.EntryPoint, plugin: Plugin, *, strict: bool) -> Offe
             f"out with {SKIP_VARIABLE}={plugin.name}"
         )
     return attrs.evolve(offer, plugin=attrs.evolve(offer.plugin, problems=tuple(problems)))
+
+
+@contextlib.contextmanager
+def _output_aside() -> Iterator[None]:
+    """Let what is written to the standard output without Python, as C code does, go to the standard error."""
+    try:
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # there is no such output
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @contextlib.contextmanager
@@ -239,6 +256,8 @@ def _offered(module: Any, plugin: Plugin, *, strict: bool) -> Offer:
     offered: list[tuple[str, Component]] = []
     kinds = {hook: kind for kind, hook in HOOKS.items()}
     marked = [name for name in dir(module) if manager.parse_hookimpl_opts(module, name) is not None]
+    if not marked:
+        problems.append("it has no function such as elboverse_models that is marked @hookimpl, so it offers nothing")
     order = list(kinds)
     for hook in sorted(marked, key=lambda name: order.index(name) if name in kinds else len(order)):
         if hook not in kinds:

@@ -121,6 +121,6 @@ def _from_module(module: Any) -> Offer:
 def _checked(module: Any, plugin: Plugin) -> Offer:
     offer = offered_by(module, plugin)
     if not offer.components:
-        reason = offer.plugin.failure or "no hook in it; expected a function such as elboverse_models, marked @hookimpl"
+        reason = offer.plugin.failure or "it offers no component"
         raise PluginError(f"plugin {plugin.distribution}: {reason}")
     return offer
