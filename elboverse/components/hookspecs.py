@@ -179,7 +179,7 @@ HookSpecs: Final = type(
 """The hooks, one per kind of component; none takes an argument, and each returns an iterable of `Component`."""
 
 
-def selects(kind: str, default: str | None = None, *, help: str = "") -> Any:  # noqa: A002 - as in click
+def selects(kind: str, default: str | None = None, *, several: bool = False, help: str = "") -> Any:  # noqa: A002 - as in click
     """Return an attrs field that selects a component of another kind, as a model selects its network.
 
     In a config it is a table with a ``name`` and the options of the component so named. In the structured
@@ -188,6 +188,7 @@ def selects(kind: str, default: str | None = None, *, help: str = "") -> Any:  #
     Args:
         kind: a key of `HOOKS`.
         default: name of the component that is taken where the table is missing; None makes it required.
+        several: whether a list of tables selects several of them; the field then holds a tuple.
         help: one line on what it is for.
 
     Example:
@@ -197,4 +198,5 @@ def selects(kind: str, default: str | None = None, *, help: str = "") -> Any:  #
     """
     if kind not in HOOKS:
         raise ValueError(f"kind is one of {', '.join(HOOKS)}, not {kind!r}")
-    return attrs.field(metadata={"elboverse.kind": kind, "elboverse.default": default, "help": help})
+    metadata = {"elboverse.kind": kind, "elboverse.default": default, "elboverse.several": several, "help": help}
+    return attrs.field(metadata=metadata)

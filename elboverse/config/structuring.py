@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union
 
@@ -374,9 +374,11 @@ def _selected(
     raw: Mapping[str, Any],
     key: str,
     field: attrs.Attribute[Any],
-) -> Selection | None:
+) -> Selection | tuple[Selection, ...] | None:
     kind, default = field.metadata["elboverse.kind"], field.metadata["elboverse.default"]
     table = raw.get(key)
+    if field.metadata.get("elboverse.several") and isinstance(table, list | tuple):
+        return _several(converter, registry, kind, table)
     if table is None:
         if default is None:
             if type(None) in typing.get_args(field.type):
@@ -386,6 +388,21 @@ def _selected(
     if isinstance(table, Mapping) and NAME_KEY not in table and default is not None:
         table = {NAME_KEY: registry.default(kind, default), **table}
     return structure_selection(converter, registry, kind, table)
+
+
+def _several(
+    converter: cattrs.Converter, registry: Registry, kind: str, tables: Sequence[Any]
+) -> Selection | tuple[Selection, ...] | None:
+    """Return the components of a list of tables: none of an empty one, that of a single one, else all of them."""
+    found, faults = [], []
+    for number, table in enumerate(tables):
+        try:
+            found.append(structure_selection(converter, registry, kind, table))
+        except Faults as below:
+            faults += below.below(str(number))
+    if faults:
+        raise Faults(faults)
+    return tuple(found) if len(found) > 1 else found[0] if found else None
 
 
 def structure_selection(converter: cattrs.Converter, registry: Registry, kind: str, table: Any) -> Selection:

@@ -126,7 +126,8 @@ class ExperimentConfig:
         model: the VAE type.
         dataset: the data.
         constraint: a constraint on the decoder's first linear weight, for models that have one.
-        regulariser: terms that are added to the loss and recorded, of a component; None for none.
+        regulariser: terms that are added to the loss and recorded, of a component, or of several in a list; None for
+            none.
         annealing: the schedule of the KL weight β.
         optimiser: how parameters follow from gradients.
         learning_rate_schedule: what learning rates are multiplied by.
@@ -139,12 +140,18 @@ class ExperimentConfig:
     model: Selection = selects("model", default="vae-1")
     dataset: Selection = selects("dataset")
     constraint: Selection | None = selects("constraint")
-    regulariser: Selection | None = selects("regulariser")
+    regulariser: Selection | tuple[Selection, ...] | None = selects("regulariser", several=True)
     annealing: Selection = selects("annealing", default="constant")
     optimiser: Selection = selects("optimiser", default="adam")
     learning_rate_schedule: Selection = selects("annealing", default="constant")
     training: TrainingConfig = attrs.field(factory=TrainingConfig)
     plugins: tuple[str, ...] = ()
+
+    @property
+    def regularisers(self) -> tuple[Selection, ...]:
+        """The regularisers, however many."""
+        chosen = self.regulariser
+        return () if chosen is None else (chosen,) if isinstance(chosen, Selection) else chosen
 
 
 def load(

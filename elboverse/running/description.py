@@ -108,6 +108,7 @@ def selections(options: Any) -> list[Selection]:
     found: list[Selection] = []
     for field in attrs.fields(type(options)):
         value = getattr(options, field.name)
-        if isinstance(value, Selection):
-            found += [value, *selections(value.options)]
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, Selection):
+                found += [one, *selections(one.options)]
     return found

@@ -59,10 +59,10 @@ def objective_of(config: ExperimentConfig, model: Any, x: Tensor) -> Objective:
         ConfigError: the model's ELBO needs no samples, or its encoder no density, so that it cannot be maximised so.
         PluginError: a regulariser breaks its contract.
     """
-    component = None if config.regulariser is None else config.regulariser.build()
-    extras: list[tuple[str, Any]] = []
-    if config.regulariser is not None:
-        extras.append((str(config.regulariser.registered), component))
+    components = [selection.build() for selection in config.regularisers]
+    extras: list[tuple[str, Any]] = [
+        (str(selection.registered), one) for selection, one in zip(config.regularisers, components, strict=True)
+    ]
     if callable(getattr(model, "extra", None)):
         extras.append((str(config.model.registered), model))
     training = config.training
@@ -105,7 +105,7 @@ def objective_of(config: ExperimentConfig, model: Any, x: Tensor) -> Objective:
     own_terms = callable(getattr(model, "extra", None))
 
     def regularise(present: Any, points: Tensor, q: Any, z: Tensor) -> Mapping[str, Tensor]:
-        terms = {} if component is None else dict(component.extra(points, q, z))  # noqa: S610 - no SQL
+        terms = {name: term for one in components for name, term in one.extra(points, q, z).items()}  # noqa: S610 - no SQL
         return {**terms, **present.extra(points, q, z)} if own_terms else terms  # noqa: S610 - no SQL
 
     return Objective(
