@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from elboverse.components.hookspecs import HOOKS
 from elboverse.public import PUBLIC
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +42,16 @@ def test_what_a_public_module_lists_is_there(module: str) -> None:
 def test_the_page_lists_the_public_modules_with_what_they_are_for() -> None:
     rows = re.findall(r"^\| `([\w.]+)` \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert dict(rows) == dict(PUBLIC)
+
+
+@pytest.mark.parametrize("kind", HOOKS)
+def test_every_kind_has_a_page_with_a_whole_plugin_of_it(kind: str) -> None:
+    spelt = {"annealing": "schedule"}.get(kind, kind)
+    page = (ROOT / "docs" / "plugins" / f"{spelt}.md").read_text(encoding="utf-8")
+    assert f"@hookimpl\ndef {HOOKS[kind]}()" in page
+    assert f"from elboverse.testing import check_{spelt}" in page
+    assert "**cannot**" in page
+    assert f"(plugins/{spelt}.md)" in (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", [*PLUGINS, *TEMPLATES], ids=lambda path: path.parent.name + "/" + path.name)
