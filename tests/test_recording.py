@@ -67,7 +67,7 @@ def test_a_plain_loop_records_what_the_trainer_records(tmp_path: Path, dtype: st
 def initial_model(experiment: Any) -> Any:
     from elboverse.running.assembly import _build_model
 
-    model = _build_model(experiment.config.model, experiment.data.shape, experiment.config.seed)
+    model = _build_model(experiment.config.model, experiment.data, experiment.config.seed)
     return model.to(getattr(torch, experiment.config.training.dtype))
 
 
