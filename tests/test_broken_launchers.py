@@ -77,7 +77,7 @@ BROKEN = {
     ),
     "says finished without training": (
         "def launch(self, jobs, perform): yield from (Outcome(name=job.name, status='finished') for job in jobs)",
-        "says that it is finished, but there is no run file; perform(job) trains it",
+        "says that it is finished, but it left no run file; perform(job) trains it",
         0,
     ),
     "forgets a run": ("def launch(self, jobs, perform): yield perform(jobs[0])", "never told how it ended", 1),

@@ -245,7 +245,7 @@ def test_rows_that_do_not_fit_are_refused_and_leave_the_history_as_it_was(tmp_pa
             ((step[::-1], scalars, per_latent), "trajectory/step: steps must increase"),
             ((step * 1.0, scalars, per_latent), "trajectory/step: got float64"),
             ((step, short, per_latent), r"trajectory/beta: got shape \(1, 1\); expected \(2, 1\)"),
-            ((step, scalars, {**per_latent, "kl": scalars["elbo"]}), "trajectory/kl: shape"),
+            ((step, scalars, {**per_latent, "kl": scalars["elbo"]}), "trajectory/kl: got shape"),
             ((step, {}, per_latent), "trajectory/beta: missing"),
             ((step, {**scalars, "extra": scalars["elbo"]}, per_latent), "trajectory/extra: new"),
             ((step, {**scalars, "No name": scalars["elbo"]}, per_latent), "trajectory/No name: no usable name"),

@@ -94,7 +94,7 @@ def test_frames_that_do_not_fit_are_refused_and_leave_those_before_as_they_were(
             ((step, data, {**series, "colour": data}), "frames/colour: unknown; expected step, data, latent_mean"),
             ((step, data, {n: v for n, v in series.items() if n != "sample_mean"}), "frames/sample_mean: missing"),
             ((step, data[:1], series), "frames/data: got shape"),
-            ((step, data, {**series, "latent_mean": series["latent_mean"][..., :2]}), "frames/latent_mean: shape"),
+            ((step, data, {**series, "latent_mean": series["latent_mean"][..., :2]}), "frames/latent_mean: got shape"),
             (frame(5, points=POINTS + 1), "frames: other shapes given than before"),
             (frame(5, points=SHOWN - 1), "frames/data: 4 points; expected at most the 3 of latent_mean"),
         ):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["averager", "envelope", "moving_average", "quartiles", "robust_limits"]
+__all__ = ["averaged", "averager", "envelope", "moving_average", "quartiles", "robust_limits"]
 
 Array = npt.NDArray[Any]
+
+ROWS_AT_ONCE: Final = 32_768
+"""Rows that are in memory at a time where a record is longer than that."""
+
+MOST_BINS: Final = 8_192
+"""Into how many bins a longer record is averaged: several per pixel of a figure."""
 
 
 def envelope(values: Array, most: int = 2000) -> Array:
@@ -73,6 +79,38 @@ def averager(steps: Array, window: int) -> Callable[[Array], Array]:
         return mean
 
     return average
+
+
+def averaged(steps: Array, window: int, read: Callable[[slice], Sequence[Array]]) -> tuple[Array, Sequence[Array]]:
+    """Return averages through training, and their steps, without ever holding more than a part of a long record.
+
+    A record of at most `ROWS_AT_ONCE` rows is averaged as `moving_average` does. A longer one is cut into at most
+    `MOST_BINS` bins of as many rows each, at least a window long where the window is short enough, and each bin's mean
+    stands at the step in its middle.
+
+    Args:
+        steps: strictly increasing, shape (T,).
+        window: in steps, at least 1.
+        read: returns arrays of some rows, each of shape (rows, ...).
+    """
+    if len(steps) <= ROWS_AT_ONCE:
+        average = averager(steps, window)
+        return steps, [average(values) for values in read(slice(0, len(steps)))]
+    size = max(-(-len(steps) // MOST_BINS), window * len(steps) // int(steps[-1] - steps[0] + 1))
+    at_once = max(1, ROWS_AT_ONCE // size) * size
+    parts: list[list[Array]] = []
+    for start in range(0, len(steps), at_once):
+        found = read(slice(start, min(len(steps), start + at_once)))
+        parts.append([_bin_means(values, size) for values in found])
+    middles = np.arange(0, len(steps), size) + size // 2
+    means = [np.concatenate(of_one) for of_one in zip(*parts, strict=True)]
+    return steps[np.minimum(middles, len(steps) - 1)], means
+
+
+def _bin_means(values: Array, size: int) -> Array:
+    whole = len(values) - len(values) % size
+    means = values[:whole].reshape(-1, size, *values.shape[1:]).mean(axis=1, dtype=np.float64)
+    return means if whole == len(values) else np.concatenate([means, values[whole:].mean(axis=0, keepdims=True)])
 
 
 def quartiles(values: Array) -> tuple[Array, Array, Array]:

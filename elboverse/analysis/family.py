@@ -103,7 +103,7 @@ def decoder_symbol(run: Run) -> str:
 
 
 def varentropy_bound(decoder: str) -> str:
-    """Return where V is no more than a bound, in a sentence; empty where it is exact."""
+    """Return where V is only a bound, in a sentence; empty where it is exact."""
     if decoder != "negative binomial":
         return ""
     return (

@@ -78,9 +78,9 @@ class Reading:
             parts.append(f"{several} of {self.run.replicas} replicas")
         return ", ".join(part for part in parts if isinstance(part, str) and part) or self.run.path.name
 
-    def series(self, name: str, last: int | None = None) -> Array:
-        """Return a trajectory, or only its last rows, shape (T, R') or (T, R', H), as precise as it was recorded."""
-        values = np.asarray(self.run.series(name, self.replica, last))
+    def series(self, name: str, last: int | None = None, rows: slice | None = None) -> Array:
+        """Return a trajectory, or only some rows, shape (T, R') or (T, R', H), as precise as it was recorded."""
+        values = np.asarray(self.run.series(name, self.replica, last, rows))
         return values if self.replica is None else values[:, None]
 
     def evaluation(self, split: str, name: str) -> Array:

@@ -195,7 +195,7 @@ def _output_aside() -> Iterator[None]:
     try:
         kept = os.dup(1)
         os.dup2(2, 1)
-    except OSError:  # there is no such output
+    except OSError:  # no such output exists
         yield
         return
     try:

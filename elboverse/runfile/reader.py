@@ -165,7 +165,9 @@ class Run:
         """Those of them that are stored, not derived."""
         return tuple(self._trajectory.series)
 
-    def series(self, name: str, replica: int | None = None, last: int | None = None) -> Values:
+    def series(
+        self, name: str, replica: int | None = None, last: int | None = None, rows: slice | None = None
+    ) -> Values:
         """Return a trajectory, shape (T, R) or, per latent, (T, R, H); without R for one replica.
 
         Stored series come in the run's type; those derived from them (entropy_sum, gap, decoder_residual,
@@ -175,11 +177,12 @@ class Run:
             name: one of `names`.
             replica: which replica; all of them by default.
             last: read only so many rows, from the end; all of them by default.
+            rows: read only these, without a stride; a run of a million steps need not fit into memory.
 
         Raises:
             AnalysisError: no such series or replica exists.
         """
-        return self._trajectory.read(name, self._checked_replica(replica), last)
+        return self._trajectory.read(name, self._checked_replica(replica), last, rows)
 
     def units(self, name: str) -> str:
         """Return the unit of a trajectory, such as ``"nat"``.

@@ -42,15 +42,17 @@ class Table:
         """All series, those that are derived included."""
         return (*self.series, *(name for name in schema.FOLLOWING if name not in self.series))
 
-    def read(self, name: str, replica: int | None, last: int | None = None) -> Values:
-        """Return a series, or only its last rows, as stored or, in float64, as derived from others.
+    def read(self, name: str, replica: int | None, last: int | None = None, rows: slice | None = None) -> Values:
+        """Return a series, or only its last or some rows, as stored or, in float64, as derived from others.
 
         Raises:
             AnalysisError: no such series exists.
         """
-        first = 0 if last is None else max(0, len(self.step) - last)
+        first, end = 0 if last is None else max(0, len(self.step) - last), len(self.step)
+        if rows is not None:
+            first, end, _ = rows.indices(len(self.step))
         if name in self.series:
-            rows = slice(first, len(self.step))
+            rows = slice(first, end)
             return self.series[name].read(rows if replica is None else (rows, replica))
         if name not in schema.FOLLOWING:
             hint = nearest(name, self.names)
@@ -58,8 +60,9 @@ class Table:
                 f"{self.where}: no series {name!r}{f' ({hint})' if hint else ''}; known: {', '.join(self.names)}"
             )
         at_once = max(1, _VALUES_AT_ONCE // max(math.prod(stored.shape[1:]) for stored in self.series.values()))
-        starts = range(first, max(first + 1, len(self.step)), at_once)
-        return np.concatenate([self._float64(name, slice(start, start + at_once), replica) for start in starts])
+        starts = range(first, max(first + 1, end), at_once)
+        parts = [self._float64(name, slice(start, min(end, start + at_once)), replica) for start in starts]
+        return np.concatenate(parts)
 
     def _float64(self, name: str, rows: slice, replica: int | None) -> Values:
         if name in self.series:

@@ -78,7 +78,7 @@ class _Held:
                         yield Outcome(
                             name=told.name,
                             status="failed",
-                            message=f"{who} says that it is finished, but there is no run file; perform(job) trains it",
+                            message=f"{who} says that it is finished, but it left no run file; perform(job) trains it",
                         )
                         continue
                 yield told

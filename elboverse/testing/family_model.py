@@ -89,8 +89,7 @@ def _require_latents(module: Any, x: Tensor, latent_dim: int, who: str) -> None:
     density = decoder.log_prob(values)
     require(
         density.shape == (len(x),) and bool(density.isfinite().all()),
-        f"{who}: ln p(x|z) of points in [0, 1] has shape {tuple(density.shape)} or is not finite; expected is "
-        f"({len(x)},)",
+        f"{who}: ln p(x|z) of points in [0, 1] has shape {tuple(density.shape)} or is not finite; expected ({len(x)},)",
     )
     require(math.isfinite(float(prior.log_prob(encoder.mean).sum())), f"{who}: ln p(z) is not finite")
 

@@ -36,7 +36,7 @@ class Gumbel(NamedTuple):
 
 class GumbelLikelihood(nn.Module):
     outputs, support, location = 1, "real", True
-    theorem = "the Gumbel density is no power family, so R_dec need not vanish"
+    theorem = "the Gumbel density is not a power family, so R_dec need not vanish"
 
     def __init__(self, options, data_shape):
         super().__init__()

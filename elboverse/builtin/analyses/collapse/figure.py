@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import attrs
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from elboverse.analysis import style
-from elboverse.analysis.curves import averager, envelope, quartiles
+from elboverse.analysis.curves import averaged, envelope, quartiles
 from elboverse.analysis.final_latents import FinalLatents
 from elboverse.analysis.reading import Array, Reading
 
@@ -20,7 +21,8 @@ __all__ = ["draw"]
 _WINDOW: Final = 100
 """Steps over which curves are averaged at most; a hundredth of a shorter run."""
 
-_ROWS_AT_ONCE: Final = 50_000
+_SAME: Final = 1e-9
+"""Nats within which prior entropies are one line."""
 
 _MOST_TICKS: Final = 20
 """Up to how many latents, or steps, each is marked by itself."""
@@ -42,10 +44,10 @@ def draw(reading: Reading, final: FinalLatents, threshold: float, drop_threshold
         panels = figure.subplots(2, 2, width_ratios=(1.5, 1), height_ratios=(1.9, 1))
         (through_training, trained), (counts, moved) = panels
         through_training.sharey(trained)
-        entropies = reading.series("encoder_entropy"), reading.series("prior_entropy")
-        _draw_training(through_training, reading.run.steps, *entropies, final.order, collapsed_ranks)
+        curves = _curves(reading, threshold, drop_threshold)
+        _draw_training(through_training, curves, final.order, collapsed_ranks)
         _draw_trained(trained, final, collapsed_ranks)
-        _draw_counts(counts, reading.run.steps, *entropies, threshold, drop_threshold)
+        _draw_counts(counts, curves)
         _draw_moved(moved, final, drop_threshold)
         for axes in (through_training, trained):
             axes.axhline(threshold, color=style.INK, linewidth=0.8, linestyle=(0, (4, 2)), zorder=3)
@@ -61,28 +63,48 @@ def _window(steps: Array) -> int:
     return max(1, min(_WINDOW, int(steps[-1] - steps[0] + 1) // 100))
 
 
-def _draw_counts(
-    axes: Axes, steps: Array, encoder: Array, prior: Array, threshold: float, drop_threshold: float
-) -> None:
+@attrs.frozen(eq=False)
+class _Curves:
+    """Averages through training: entropies in nats, shape (T', R, H), and counts of active latents, shape (T', R)."""
+
+    steps: Array
+    encoder: Array
+    prior: Array
+    by_drop: Array
+    by_entropy: Array
+
+
+def _curves(reading: Reading, threshold: float, drop_threshold: float) -> _Curves:
+    steps = reading.run.steps
+
+    def read(rows: slice) -> tuple[Array, ...]:
+        encoder, prior = (reading.series(name, rows=rows) for name in ("encoder_entropy", "prior_entropy"))
+        return encoder, prior, (prior - encoder >= drop_threshold).sum(2), (encoder < threshold).sum(2)
+
+    if len(steps) == 0:
+        return _Curves(steps, *read(slice(0)))
+    steps, averages = averaged(steps, _window(steps), read)
+    return _Curves(steps, *averages)
+
+
+def _draw_counts(axes: Axes, curves: _Curves) -> None:
     axes.set_ylabel("active latents")
+    steps = curves.steps
     if len(steps) == 0:
         axes.set_xticks([])
         return
-    blocks = [slice(start, start + _ROWS_AT_ONCE) for start in range(0, len(steps), _ROWS_AT_ONCE)]
-    by_drop = np.concatenate([(prior[rows] - encoder[rows] >= drop_threshold).sum(2) for rows in blocks])
-    by_entropy = np.concatenate([(encoder[rows] < threshold).sum(2) for rows in blocks])
-    average = averager(steps, _window(steps))
     lines: tuple[tuple[Array, str, Any], ...] = (
-        (by_drop, style.ACTIVE, "-"),
-        (by_entropy, style.INK, (0, (4, 2))),
+        (curves.by_drop, style.ACTIVE, "-"),
+        (curves.by_entropy, style.INK, (0, (4, 2))),
     )
     for counts, colour, line in lines:
-        low, median, high = quartiles(average(counts))
+        low, median, high = quartiles(counts)
         kept = envelope(median)
         axes.plot(steps[kept], median[kept], color=colour, linestyle=line, linewidth=1.1)
         if low is not high:
             axes.fill_between(steps[kept], low[kept], high[kept], color=colour, alpha=0.2, linewidth=0)
-    axes.set_ylim(-0.04 * encoder.shape[2], 1.06 * encoder.shape[2])
+    latents = curves.encoder.shape[2]
+    axes.set_ylim(-0.04 * latents, 1.06 * latents)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     style.label_steps(axes)
 
@@ -105,21 +127,19 @@ def _draw_moved(axes: Axes, final: FinalLatents, drop_threshold: float) -> None:
     axes.set_xlabel("threshold of the entropy drop (nats)")
 
 
-def _draw_training(
-    axes: Axes, steps: Array, encoder: Array, prior: Array, order: Array, collapsed_ranks: Array
-) -> None:
+def _draw_training(axes: Axes, curves: _Curves, order: Array, collapsed_ranks: Array) -> None:
     axes.set_title("through training, averaged")
+    steps = curves.steps
     if len(steps) == 0:
         axes.text(0.5, 0.5, "no recorded steps", transform=axes.transAxes, ha="center", color=style.GREY)
         axes.set_xticks([])
         return
     replicas = np.arange(len(order))
-    average = averager(steps, _window(steps))
     latents = len(collapsed_ranks)
     most = style.points_per_line(latents)
     width = 1.1 if latents <= 12 else 0.7
     for rank in reversed(range(latents)):
-        lower, median, upper = quartiles(average(encoder[:, replicas, order[:, rank]]))
+        lower, median, upper = quartiles(curves.encoder[:, replicas, order[:, rank]])
         colour = style.COLLAPSED if collapsed_ranks[rank] else style.ACTIVE
         kept = envelope(median, most)
         axes.plot(
@@ -132,8 +152,8 @@ def _draw_training(
         )
         if len(replicas) > 1:
             axes.fill_between(steps[kept], lower[kept], upper[kept], color=colour, alpha=0.2, linewidth=0)
-    for rank in range(1 if np.ptp(prior) == 0 else latents):
-        _, median, _ = quartiles(prior[:, replicas, order[:, rank]])
+    for rank in range(1 if np.ptp(curves.prior) < _SAME else latents):
+        _, median, _ = quartiles(curves.prior[:, replicas, order[:, rank]])
         kept = envelope(median, most)
         axes.plot(steps[kept], median[kept], color=style.INK, linewidth=0.8, linestyle=":", zorder=3)
     style.label_steps(axes)
