@@ -96,7 +96,7 @@ def test_frames_that_do_not_fit_are_refused_and_leave_those_before_as_they_were(
             ((step, data[:1], series), "frames/data: got shape"),
             ((step, data, {**series, "latent_mean": series["latent_mean"][..., :2]}), "frames/latent_mean: got shape"),
             (frame(5, points=POINTS + 1), "frames: other shapes given than before"),
-            (frame(5, points=SHOWN - 1), "frames/data: 4 points; expected at most the 3 of latent_mean"),
+            (frame(5, points=SHOWN - 1), "frames/data: got 4 points; expected at most the 3 of latent_mean"),
         ):
             with pytest.raises(RunFileError, match=message):
                 run.append_frame(*arguments)
