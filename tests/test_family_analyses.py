@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from builders import built_ins
+from family_runs import command
 from torch.distributions import Bernoulli, Laplace, Poisson
 
 import elboverse
@@ -117,3 +119,11 @@ def test_the_gain_over_no_latents_is_told_of_the_papers_types_too(tmp_path: Path
     known = run.documents["family"]["without_latents"]["held_out"]
     gains = np.asarray(run.evaluation("held_out", "elbo"))[-1] - np.array(known)
     assert f"{np.median(gains):.4f} nats" in note
+
+
+def test_evaluate_gives_counts_their_own_totals(counts: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    command("evaluate", str(counts.path), "--points", "50", "--samples", "20", "--json")
+    found = json.loads(capsys.readouterr().out)
+    recorded, error = (float(counts.evaluation("held_out", f"elbo{end}")[-1, 0]) for end in ("", "_standard_error"))
+    elbo = found["elbo"]["value"]
+    assert abs(elbo - recorded) < 3 * error

@@ -149,7 +149,10 @@ def _bracket(model: Callables, like: Tensor, samples: int, log_var: float | None
         q = encoded(model.encode(like), len(like), "encode")
         prior = model.current_prior(q)
         z = prior_sample(prior, tuple(q.mean.shape), q.mean)
-        p = decoded(_filled(model.decoded_at(z[None]), log_var), like, "decode")
+        made = _filled(model.decoded_at(z[None]), log_var)
+        if hasattr(made, "given"):
+            return None  # points that are made have other total counts than those that they are given
+        p = decoded(made, like, "decode")
         x = p.sample().to(like.dtype)
     weights, truth, (mean, variance) = _log_weights(model, x, samples, log_var, seed + 1, z)
     if truth is None or len(x) < 2:

@@ -135,7 +135,8 @@ def decoded(p: Any, x: Tensor, argument: str = "p") -> Decoded:
         mean = p.mean
         shape = (*mean.shape[:-1], *x.shape[1:]) if x.ndim > 2 else tuple(mean.shape)
         _require_fit(shape, mean.device, x, argument)
-        return Family(p, tuple(x.shape[1:]))
+        given = getattr(p, "given", None)  # what is not modelled of the points, such as their total count
+        return Family(p if given is None else given(x.flatten(1)), tuple(x.shape[1:]))
     if isinstance(p, torch_distributions.Distribution):
         return _of_torch(p, x, argument)
     if isinstance(p, tuple) and len(p) == 2 and all(isinstance(part, Tensor) for part in p):
