@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import numpy as np
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from elboverse.config import ExperimentConfig
 
 __all__ = ["train"]
+
+OVERFIT_ERRORS: Final = 4.0
+OVERFIT_SHARE: Final = 0.05
+"""Standard errors, and share of the ELBO, by which held-out points fall short where a model is called overfitted."""
 
 
 @click.command(cls=AdvisedCommand)
@@ -185,7 +189,7 @@ def train(
     if config is not None and is_data_file(Path(config)):
         console.print(
             f"{config} is a data file, so settings for it are taken: {given['model']['name']} with "
-            f"{given['model']['latent_dim']} latents. "
+            f"{given['model']['latent_dim']} latents{_how_long(given)}. "
             f"`elboverse config show {shlex.quote(config)}` prints them as a config.",
             soft_wrap=True,
         )
@@ -308,6 +312,10 @@ def _headline(config: ExperimentConfig) -> str:
     )
 
 
+def _how_long(table: Mapping[str, Any]) -> str:
+    return ", trained until it is stationary" if "until" in table["training"] else ""
+
+
 def _summarise(run: Run, console: Console) -> None:
     lines: list[tuple[str, str, str]] = []
     for split, title in (("train", "training data"), ("held_out", "held out")):
@@ -339,12 +347,30 @@ def _summarise(run: Run, console: Console) -> None:
     for name, value, remark in lines:
         console.print(f"{name:{left}}  {value:>{middle}}  {remark}", soft_wrap=True)
     found = certificates(run.documents, run.checkpoint_step)
-    if found:
+    overfit = _overfit(run)
+    if found or overfit:
         console.print("")
+        if overfit:
+            console.print(overfit, soft_wrap=True)
         for sentence in told(found, shlex.quote(str(run.path))):
             console.print(sentence, soft_wrap=True)
     command = shlex.join(["elboverse", "analyze", "collapse", str(run.path)])
     console.print(f"\nSaved {run.path}. Next:\n  {command}", soft_wrap=True)
+
+
+def _overfit(run: Run) -> str:
+    """Return in one sentence that held-out points are fitted far worse than training points; empty if they are not."""
+    if not {"train", "held_out"} <= set(run.splits):
+        return ""
+    train, held_out = (np.median(run.evaluation(split, "elbo")[-1]) for split in ("train", "held_out"))
+    errors = [np.median(run.evaluation(split, "elbo_standard_error")[-1]) for split in ("train", "held_out")]
+    short, error = float(train - held_out), float(np.hypot(*errors))
+    if not short > max(OVERFIT_ERRORS * error, OVERFIT_SHARE * abs(float(train))):
+        return ""
+    return (
+        f"Overfitted: the ELBO of held-out points is {short:.3g} ± {error:.2g} nats below that of training points; "
+        "take fewer latents, a smaller network or the linear VAE (--set model=linear-vae), or train on more points."
+    )
 
 
 def _summarise_sweep(paths: Sequence[Path], console: Console) -> None:

@@ -37,7 +37,7 @@ DATA_SUFFIXES: Final = frozenset(
 )
 _PACKED: Final = frozenset([".gz", ".bz2", ".xz", ".zip"])
 _SMALL: Final = 1 << 20
-"""Bytes below which a file takes many epochs, as an epoch is then but a few steps."""
+"""Bytes below which a table is small: a network learns its rows by heart, and full-batch steps take seconds."""
 
 
 def is_data_file(path: Path) -> bool:
@@ -51,6 +51,9 @@ def is_data_file(path: Path) -> bool:
 def table_of_data_file(path: Path) -> dict[str, Any]:
     """Return the raw config that stands for a data file: a VAE with a learned variance on standardised dimensions.
 
+    A small file gets a linear VAE that is trained until it is stationary, which is probabilistic PCA at its optimum:
+    on new rows it beats a network that saw a few hundred by far, and it takes seconds. A larger file gets a network.
+
     Raises:
         ConfigError: it is a run file.
     """
@@ -58,16 +61,19 @@ def table_of_data_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is the file of a run; --resume goes on with it, and --like repeats it")
     stem = path.name.split(".")[0]
     name = re.sub(r"[^\w .-]+", "-", stem).strip("-. ")[:60] or "own"
+    rates = {"learning_rate": 3e-3, "variance_learning_rate": 3e-3}
+    small: dict[str, Any] = {
+        "model": {"name": "linear-vae", "latent_dim": 4},
+        "training": {"until": "stationary", "epochs": 50, "evaluate_every": 10.0, **rates},
+    }
+    large: dict[str, Any] = {
+        "model": {"name": "vae-1", "latent_dim": 4, "network": {"name": "mlp", "hidden": [64, 32]}},
+        "training": {"epochs": 200, "evaluate_every": 20.0, **rates},
+    }
     return {
         "name": name if re.match(r"\w", name) else f"own {name}",
-        "model": {"name": "vae-1", "latent_dim": 4, "network": {"name": "mlp", "hidden": [64, 32]}},
         "dataset": {"name": "array", "path": os.path.abspath(path), "scaling": "standard", "held_out": 0.2},  # noqa: PTH100
-        "training": {
-            "epochs": 2000 if path.stat().st_size < _SMALL else 200,
-            "learning_rate": 3e-3,
-            "variance_learning_rate": 3e-3,
-            "evaluate_every": 20.0,
-        },
+        **(small if path.stat().st_size < _SMALL else large),
     }
 
 

@@ -1,0 +1,46 @@
+"""A data file in place of a config: settings that suit its size, and a sentence where the model is overfitted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from elboverse.cli import main
+from elboverse.config.own_data import table_of_data_file
+from elboverse.runfile import Run
+from elboverse.theory.certificate import certificates
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    generator = np.random.default_rng(0)
+    points = generator.normal(size=(90, 2)) @ generator.normal(size=(2, 6)) + 0.3 * generator.normal(size=(90, 6))
+    path = tmp_path_factory.mktemp("own") / "measured.csv"
+    np.savetxt(path, points, delimiter=",", header="a,b,c,d,e,f", comments="")
+    return path
+
+
+def test_a_small_table_is_trained_to_the_optimum_of_a_linear_vae_and_says_so(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["train", str(table), "--out", str(tmp_path / "run")])
+    told = capsys.readouterr().out
+    assert "linear-vae with 4 latents, trained until it is stationary" in told
+    assert "Overfitted" not in told
+    with Run.open(tmp_path / "run" / "run.h5") as run:
+        assert [one.verdict for one in certificates(run.documents, run.checkpoint_step)] == ["stationary"]
+
+
+def test_a_large_table_gets_a_network(tmp_path: Path) -> None:
+    (tmp_path / "large.csv").write_bytes(b"1.0,2.0\n" * (1 << 18))
+    assert table_of_data_file(tmp_path / "large.csv")["model"]["name"] == "vae-1"
+
+
+def test_a_network_that_learned_a_small_table_by_heart_is_called_overfitted(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["model=vae-1", "training.until=epochs", "training.epochs=1500"]
+    main(["train", str(table), "--out", str(tmp_path), *(part for one in settings for part in ("--set", one))])
+    assert "Overfitted: the ELBO of held-out points is" in capsys.readouterr().out
