@@ -18,6 +18,7 @@ from torch import distributions as td
 import elboverse
 from elboverse.config import from_table
 from elboverse.errors import DataError, RunFileError
+from elboverse.integrations.averages import decoder_averages, latent_averages
 from elboverse.integrations.decoders import decoded
 from elboverse.integrations.encoders import encoded, latent_terms, seen_prior
 from elboverse.runfile import Run
@@ -388,3 +389,52 @@ def test_a_terminated_loop_saves_all_and_ends_by_the_signal(tmp_path: Path) -> N
 def test_our_own_gaussian_is_taken_as_it_is() -> None:
     q = DiagonalGaussian(torch.zeros(3, 2), torch.zeros(3, 2))
     assert encoded(q).is_diagonal
+
+
+DECODERS: dict[str, Any] = {
+    "gaussian, one variance": lambda out: (out, torch.tensor(-0.7)),
+    "gaussian, a variance for each dimension": lambda out: (out, torch.linspace(-1.0, 1.0, 5)),
+    "gaussian, a variance of z": lambda out: (out, 0.3 * out.flip(-1)),
+    "bernoulli": lambda out: td.Bernoulli(logits=3 * out, validate_args=False),
+}
+
+
+@pytest.mark.parametrize("name", sorted(DECODERS))
+def test_averages_over_the_batch_are_those_of_the_points_and_have_their_gradients(name: str) -> None:
+    generator = torch.Generator().manual_seed(5)
+    x = (torch.rand(8, 5, generator=generator) < 0.5).double()
+    out = torch.randn(3, 8, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    decoder = decoded(DECODERS[name](out), x)
+    found = decoder_averages(decoder, x)
+    torch.testing.assert_close(found.log_likelihood, decoder.log_prob(x).mean())
+    entropy = decoder.entropy()
+    assert entropy is not None
+    torch.testing.assert_close(found.entropy, entropy.mean())
+    expected = torch.autograd.grad(decoder.log_prob(x).mean(), out, retain_graph=True)[0]
+    torch.testing.assert_close(torch.autograd.grad(found.log_likelihood, out)[0], expected)
+
+
+@pytest.mark.parametrize("prior", [None, (torch.ones(3), torch.tensor([-1.0, 0.0, 1.0]))])
+def test_averages_of_the_latents_are_those_of_the_points_and_have_their_gradients(prior: Any) -> None:
+    mean, log_var = (torch.randn(8, 3, requires_grad=True) for _ in range(2))
+    posterior = encoded((mean, log_var))
+    seen = seen_prior(prior, posterior)
+    found, terms = latent_averages(posterior, seen), latent_terms(posterior, seen)
+    torch.testing.assert_close(found.kl, terms.kl.mean(0))
+    torch.testing.assert_close(found.encoder_entropy, terms.encoder_entropy.mean(0))
+    for mine, theirs in zip(
+        torch.autograd.grad(found.total, [mean, log_var]),
+        torch.autograd.grad(terms.kl.sum(1).mean(), [mean, log_var]),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_a_step_adds_no_transfer_to_the_host_and_few_kernels_to_the_users_own(tmp_path: Path) -> None:
+    x, mean, log_var = torch.randn(64, 5), torch.zeros(64, 2), torch.zeros(64, 2)
+    with elboverse.record(tmp_path / "run") as run:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
+            run.loss(x, (mean, log_var), (x, torch.zeros(())))
+        names = [event.name for event in profiled.events()]
+    assert "aten::item" not in names
+    assert sum(name in {"aten::sum", "aten::mean", "aten::mv", "aten::mse_loss", "aten::exp"} for name in names) <= 8

@@ -19,12 +19,13 @@ from torch import Tensor
 from torch import distributed as torch_distributed
 
 from elboverse.errors import DataError, ElboverseError
+from elboverse.integrations.averages import DecoderAverages, LatentAverages, decoder_averages, latent_averages
 from elboverse.integrations.decoders import decoded
-from elboverse.integrations.encoders import LatentTerms, encoded, latent_terms, seen_prior
+from elboverse.integrations.encoders import encoded, seen_prior
 from elboverse.integrations.keeping import Keeper, Status
 from elboverse.integrations.leaving import Leaving
 from elboverse.integrations.points import Callables, as_points, evaluation_of, point_table
-from elboverse.integrations.rows import packed
+from elboverse.integrations.rows import Row, packed
 from elboverse.runfile import RUN_FILE
 from elboverse.running.sinks import Sink
 
@@ -119,8 +120,7 @@ class Recording:
     ) -> None:
         self.path = path.absolute()
         self._accumulate, self._strict, self._interval = max(1, accumulate), strict, snapshot_every_seconds
-        self._calls: list[Tensor] = []
-        self._rows: list[Tensor] = []
+        self._calls: list[Row] = []
         self._told: set[str] = set()
         self._closed = False
         self.last_evaluated: int | None = None
@@ -171,13 +171,13 @@ class Recording:
                 one, and what to pass.
         """
         with _full_precision(x):
-            posterior, decoder = encoded(q, len(x)), decoded(p, x)
-            latents = latent_terms(posterior, seen_prior(prior, posterior), _with_samples(z, posterior.mean))
-            log_likelihood = decoder.log_prob(x).mean()
-            total = float(beta) * latents.kl.sum(1).mean() - log_likelihood
+            posterior = encoded(q, len(x))
+            latents = latent_averages(posterior, seen_prior(prior, posterior), _with_samples(z, posterior.mean))
+            decoder = decoder_averages(decoded(p, x), x)
+            kl = latents.total if beta == 1 else float(beta) * latents.total
+            total = kl - decoder.log_likelihood
         with self.safely():
-            self._fits(x, latents)
-            self._take(packed(log_likelihood, x, decoder, latents, beta, None))
+            self._take(x, decoder, latents, beta, None)
         return total / self._accumulate if self._accumulate > 1 else total
 
     def step(
@@ -215,23 +215,21 @@ class Recording:
                     raise DataError("q: got None; expected the distribution of z: pass q, or both mean and log_var")
                 q = (mean, log_var)
             posterior = encoded(q, None if x is None else len(x))
-            latents = latent_terms(posterior, seen_prior(prior, posterior), _with_samples(z, posterior.mean))
+            latents = latent_averages(posterior, seen_prior(prior, posterior), _with_samples(z, posterior.mean))
             decoder = None
             if p is not None:
                 if x is None:
                     raise DataError("x: got None; expected the points, since p is given: pass x")
-                decoder = decoded(p, x)
-            if log_likelihood is None and (decoder is None or x is None):
+                decoder = decoder_averages(decoded(p, x), x)
+            if log_likelihood is not None:
+                kind = posterior.mean
+                value = torch.as_tensor(log_likelihood, dtype=kind.dtype, device=kind.device).mean()
+                decoder = (decoder or DecoderAverages(value, None, None, None))._replace(log_likelihood=value)
+            if decoder is None:
                 raise DataError("p: got None; expected the distribution of x, or log_likelihood in nats per point")
-            value = (
-                torch.as_tensor(log_likelihood, dtype=posterior.mean.dtype, device=posterior.mean.device).mean()
-                if log_likelihood is not None or decoder is None or x is None
-                else decoder.log_prob(x).mean()
-            )
-            self._fits(x, latents)
             if self._keeper is not None and loss is not None and self._step == self._keeper.first_step == 0:
                 self._keeper.with_loss = True  # which series there are is settled by the first row
-            self._take(packed(value, x, decoder, latents, beta, loss))
+            self._take(x, decoder, latents, beta, loss)
 
     def evaluate(
         self,
@@ -305,35 +303,50 @@ class Recording:
     def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
         self.close("finished" if kind is None else "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
 
-    def _fits(self, x: Tensor | None, latents: LatentTerms) -> None:
+    def _fits(self, x: Tensor | None, latent_dim: int) -> None:
         given = None if x is None else x[0].numel()
         self._dimension = self._dimension or given
-        self._latent_dim = self._latent_dim or latents.kl.shape[1]
+        self._latent_dim = self._latent_dim or latent_dim
         if given is not None and given != self._dimension:
             raise DataError(
                 f"x: got points of {given:,} dimensions; expected {self._dimension:,}, as dimension= of record or the "
                 "first points say"
             )
-        if latents.kl.shape[1] != self._latent_dim:
+        if latent_dim != self._latent_dim:
             raise DataError(
-                f"q: got {latents.kl.shape[1]} latents; expected {self._latent_dim}, as latent_dim= of record or the "
+                f"q: got {latent_dim} latents; expected {self._latent_dim}, as latent_dim= of record or the "
                 "first posterior says"
             )
 
     @torch.compiler.disable  # type: ignore[untyped-decorator] # a step that is compiled as a whole breaks here
-    def _take(self, row: Tensor) -> None:
-        if self._accumulate > 1:
-            self._calls.append(row)
-            if len(self._calls) < self._accumulate:
-                return
-            row = torch.stack(self._calls).mean(0)
-            self._calls = []
-        self._rows.append(row)
+    def _take(
+        self, x: Tensor | None, decoder: DecoderAverages, latents: LatentAverages, beta: float, loss: Any
+    ) -> None:
+        """Keep a step. No kernel is run and nothing is copied but what belongs to the user and changes in place."""
+        self._fits(x, len(latents.kl))
+        log_var = decoder.log_var
+        self._calls.append(
+            Row(
+                decoder.log_likelihood.detach(),
+                None if decoder.log_reference is None else decoder.log_reference.detach(),
+                None if decoder.entropy is None else decoder.entropy.detach(),
+                None if log_var is None else log_var.detach().clone(),
+                float(beta),
+                None if loss is None else torch.as_tensor(loss).detach().clone(),
+                latents.kl.detach(),
+                latents.encoder_entropy,
+                None if latents.prior_entropy is None else latents.prior_entropy.detach(),
+                None if latents.prior_log_var is None else latents.prior_log_var.detach().clone(),
+            )
+        )
+        if len(self._calls) % self._accumulate:
+            return
         self._step += 1
-        waited = len(self._rows) % 16 == 0 and time.monotonic() - self._last_transfer > min(
+        waiting = self._step - self._flushed
+        waited = waiting % 16 == 0 and time.monotonic() - self._last_transfer > min(
             SECONDS_BETWEEN_TRANSFERS, self._interval
         )
-        if len(self._rows) >= ROWS_PER_TRANSFER or (waited and not _is_distributed()):
+        if waiting >= ROWS_PER_TRANSFER or (waited and not _is_distributed()):
             self._flush()
             if self._keeper is not None:
                 self._keeper.save_if_due(self._step)
@@ -341,10 +354,12 @@ class Recording:
     def _flush(self, *, alone: bool = False) -> None:
         """Bring the rows to the host, once for all of them, and hand them on."""
         self._last_transfer = time.monotonic()
-        if not self._rows:
+        count, first = self._step - self._flushed, self._flushed
+        if not count:
             return
-        table, first = torch.stack(self._rows), self._flushed
-        self._rows, self._flushed = [], self._step
+        whole = count * self._accumulate  # calls of an update that is not complete wait
+        table = packed(self._calls[:whole]).unflatten(0, (count, self._accumulate)).mean(1)
+        self._calls, self._flushed = self._calls[whole:], self._step
         if _is_distributed() and not alone:
             torch_distributed.all_reduce(table)
             table = table / torch_distributed.get_world_size()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import math
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,49 +12,65 @@ import torch
 from torch import Tensor
 
 from elboverse.contracts.records import Rows
-from elboverse.integrations.decoders import Decoded
-from elboverse.integrations.encoders import LatentTerms
 
-__all__ = ["LOSS", "SCALARS", "packed", "unpacked"]
+__all__ = ["LOSS", "SCALARS", "Row", "packed", "unpacked"]
 
 LOSS: Final = "loss"
 SCALARS: Final = ("log_likelihood", "log_reference", "decoder_entropy", "decoder_log_var", "beta", LOSS)
 """The columns before those of the latents."""
 
-_LATENTS = ("kl", "encoder_entropy", "prior_entropy", "prior_log_var")
+_STANDARD_ENTROPY: Final = 0.5 * (1 + math.log(2 * math.pi))
+_DEFAULTS: Final = (0.0, 0.0, math.nan, math.nan, 0.0, math.nan, 0.0, 0.0, _STANDARD_ENTROPY, 0.0)
+"""What a `Row` stands for where it has None."""
+
+_LATENTS: Final = ("kl", "encoder_entropy", "prior_entropy", "prior_log_var")
 
 
-def packed(
-    log_likelihood: Tensor, x: Tensor | None, decoder: Decoded | None, latents: LatentTerms, beta: float, loss: Any
-) -> Tensor:
-    """Return a step's numbers as one vector, shape (6 + 4H,), on the device and without a gradient.
+class Row(NamedTuple):
+    """What is kept of a step until its transfer: tensors as they are, without a kernel of our own.
 
     Args:
-        log_likelihood: mean_n E_q ln p(x|z), shape ().
-        x: the points; None without a decoder.
-        decoder: p(x|z); None where only its log-likelihood is known.
-        latents: their terms.
+        log_likelihood: E ln p(x|z), shape ().
+        log_reference: shape (); None for 0.
+        decoder_entropy: shape (); None where it is not known.
+        decoder_log_var: shape (); None likewise.
         beta: weight of the KL divergence.
-        loss: the user's own, or None.
+        loss: the user's own, shape (); None where it is not told.
+        kl: shape (H,).
+        encoder_entropy: shape (H,).
+        prior_entropy: shape (H,); None for a standard normal's.
+        prior_log_var: shape (H,); None for zeros.
     """
-    with torch.no_grad():
-        log_likelihood = log_likelihood.detach()
-        unknown = torch.full_like(log_likelihood, torch.nan)
-        reference, entropy, log_var = torch.zeros_like(log_likelihood), None, None
-        if decoder is not None and x is not None:
-            reference, entropy, log_var = decoder.log_reference(x).mean(), decoder.entropy(), decoder.log_var
-        scalars = torch.stack(
-            (
-                log_likelihood,
-                reference.to(log_likelihood),
-                unknown if entropy is None else entropy.mean().to(log_likelihood),
-                unknown if log_var is None else log_var.mean().to(log_likelihood),
-                torch.full_like(log_likelihood, float(beta)),
-                unknown if loss is None else torch.as_tensor(loss).detach().to(log_likelihood),
-            )
-        )
-        parts = (latents.kl.mean(0), latents.encoder_entropy.mean(0), latents.prior_entropy, latents.prior_log_var)
-        return torch.cat((scalars, *(part.detach().to(scalars) for part in parts)))
+
+    log_likelihood: Tensor
+    log_reference: Tensor | None
+    decoder_entropy: Tensor | None
+    decoder_log_var: Tensor | None
+    beta: float
+    loss: Tensor | None
+    kl: Tensor
+    encoder_entropy: Tensor
+    prior_entropy: Tensor | None
+    prior_log_var: Tensor | None
+
+
+def packed(rows: Sequence[Row]) -> Tensor:
+    """Return the numbers of some steps, shape (T, 6 + 4H), on the device of the first.
+
+    Args:
+        rows: T of them.
+    """
+    like = rows[0].kl
+    columns = []
+    for index, default in enumerate(_DEFAULTS):
+        values: list[Any] = [default if row[index] is None else row[index] for row in rows]
+        width = len(like) if index >= len(SCALARS) else 1
+        if any(isinstance(value, Tensor) for value in values):
+            columns.append(torch.stack([torch.as_tensor(value).to(like).expand(width) for value in values]))
+        else:
+            numbers = torch.tensor([float(value) for value in values], dtype=like.dtype, device=like.device)
+            columns.append(numbers[:, None].expand(-1, width))
+    return torch.cat(columns, 1)
 
 
 def unpacked(steps: npt.NDArray[Any], table: npt.NDArray[Any], *, with_loss: bool, with_reference: bool) -> Rows:
