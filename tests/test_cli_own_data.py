@@ -41,6 +41,6 @@ def test_a_large_table_gets_a_network(tmp_path: Path) -> None:
 def test_a_network_that_learned_a_small_table_by_heart_is_called_overfitted(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = ["model=vae-1", "training.until=epochs", "training.epochs=1500"]
+    settings = ["model=vae-1", "model.latent_dim=4", "training.until=epochs", "training.epochs=2500"]
     main(["train", str(table), "--out", str(tmp_path), *(part for one in settings for part in ("--set", one))])
     assert "Overfitted: the ELBO of held-out points is" in capsys.readouterr().out
