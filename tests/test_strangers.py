@@ -170,6 +170,13 @@ def test_a_strangers_optimiser_is_what_it_says() -> None:
     torch.testing.assert_close(values, expected.detach())
 
 
+def test_a_strangers_sink_follows_a_run(tmp_path: Path) -> None:
+    trained(tmp_path, sinks=[{"name": "board"}]).close()
+    page = (tmp_path / "board.html").read_text(encoding="utf-8")
+    assert "<p>run: finished</p><p>4 of 4 steps</p><p>ELBO (train): " in page
+    assert not (tmp_path / "tensorboard").exists()
+
+
 def test_a_strangers_analysis_draws_what_it_says(tmp_path: Path) -> None:
     trained(tmp_path / "run").close()
     main(["analyze", "rates", str(tmp_path / "run"), "--figure", str(tmp_path / "rates.svg")])

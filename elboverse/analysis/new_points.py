@@ -32,7 +32,7 @@ def read_points(model: TrainedModel, path: Path) -> tuple[Points, dict[str, npt.
     registry, found = with_data(discover(), table, path)
     options = {**found["dataset"]}
     options |= {key: value for key, value in (("held_out", 0.0), ("scaling", "none")) if key in options}
-    data = from_table({**found, "dataset": options}, registry).dataset.build(model.config.seed)
+    data = from_table({**found, "dataset": options, "sinks": []}, registry).dataset.build(model.config.seed)
     values = np.concatenate(
         [data.scaling.undo(data.scaled(part).double()).numpy() for part in (data.train, data.held_out)]
     )

@@ -116,7 +116,7 @@ class TrainedModel(ScaledModel):
         source = run.data_source if data is None else data
         registry, table = with_data(registry, run.config, source)
         try:
-            config = from_table(table, registry)
+            config = from_table({**table, "sinks": []}, registry)
             scaling, shape = scaling_of(run.data, str(run.path)), shape_of(run.data, str(run.path))
             conditions = conditions_of(run.data.get("conditions"))
             model = build_model(config.model, shape, sum(condition.width for condition in conditions))
@@ -165,7 +165,7 @@ class TrainedModel(ScaledModel):
         Raises:
             AnalysisError: the parameters do not fit the model.
         """
-        config = from_table(table)
+        config = from_table({**table, "sinks": []})
         shape = shape_of(data, "the model")
         conditions = conditions_of(data.get("conditions"))
         model = build_model(config.model, shape, sum(condition.width for condition in conditions))

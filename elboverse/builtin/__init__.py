@@ -16,6 +16,7 @@ from elboverse.builtin.optimisers import OPTIMISERS
 from elboverse.builtin.posteriors import POSTERIORS
 from elboverse.builtin.priors import PRIORS
 from elboverse.builtin.regularisers import REGULARISERS
+from elboverse.builtin.sinks import SINKS
 from elboverse.components.hookspecs import Component, hookimpl
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "elboverse_posteriors",
     "elboverse_priors",
     "elboverse_regularisers",
+    "elboverse_sinks",
     "elboverse_weight_constraints",
 ]
 
@@ -54,3 +56,4 @@ elboverse_annealing_schedules = _offering(ANNEALING_SCHEDULES)
 elboverse_analyses = _offering(ANALYSES)
 elboverse_launchers = _offering(LAUNCHERS)
 elboverse_optimisers = _offering(OPTIMISERS)
+elboverse_sinks = _offering(SINKS)

@@ -13,6 +13,8 @@ import click
 import numpy as np
 import numpy.typing as npt
 
+from elboverse.components.registry import discover
+from elboverse.contracts import RunDescription
 from elboverse.errors import AnalysisError
 from elboverse.runfile import Run
 
@@ -197,8 +199,8 @@ def _write_programs(run: Run, out: Path, overwrite: bool) -> Sequence[Path]:
 
 
 def _write_tensorboard(run: Run, out: Path, overwrite: bool) -> list[Path]:
-    from elboverse.running.sinks.tensorboard import TensorBoardSink  # tensorboard, which only this format needs
-
+    registered = discover({"ELBOVERSE_LOAD_PLUGINS": ""}).find("sink", "tensorboard")
+    options = registered.config_class()(folder=".")
     if not overwrite and out.is_dir() and any(out.rglob("events.out.tfevents.*")):
         raise AnalysisError(f"{out}: holds event files already; give --overwrite to replace them, or another --out")
     series = _series(run, "trajectory")
@@ -208,10 +210,23 @@ def _write_tensorboard(run: Run, out: Path, overwrite: bool) -> list[Path]:
     for replica in range(run.replicas):
         folder = out / f"replica-{replica}" if run.replicas > 1 else out
         folder.mkdir(parents=True, exist_ok=True)
-        sink = TensorBoardSink(folder, total_steps, run.latent_dim)
+        sink = registered.build(options)
+        sink.begin(
+            RunDescription(
+                folder=folder,
+                name=str(run.config.get("name", "")),
+                config=run.config,
+                components=tuple(run.components),
+                data=run.data,
+                environment=run.environment,
+                total_steps=total_steps,
+                latent_dim=run.latent_dim,
+                replicas=1,
+            )
+        )
         for record in _records(run, series, evaluations, replica):
             sink.receive(record)
-        sink.close()
+        sink.end("finished")
         folders.append(folder)
     return folders
 

@@ -129,6 +129,14 @@ KINDS: Final = (
     Kind("optimiser", "elboverse_optimisers", ("options",), "a `contracts.optimiser.Optimiser`", "optimisers"),
     Kind("analysis", "elboverse_analyses", ("options", "run"), "a `contracts.Result`", "analyses"),
     Kind(
+        "sink",
+        "elboverse_sinks",
+        ("options",),
+        "a `contracts.Sink`",
+        "sinks",
+        ("begin", "receive", "saved", "end"),
+    ),
+    Kind(
         "launcher",
         "elboverse_launchers",
         ("options",),

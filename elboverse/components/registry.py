@@ -89,7 +89,7 @@ class Registered:
         Raises:
             PluginError: it cannot be imported, or what it returns lacks what its kind must have.
         """
-        found = self.target()(options, *arguments)
+        found = _called(self, self.target(), options, *arguments)
         kind = KIND_OF[self.kind]
         lacking = [member for member in kind.members if not hasattr(found, member)]
         if lacking:
@@ -122,6 +122,21 @@ class Registered:
         return found
 
 
+def _called(registered: Registered, target: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Call what makes a component; that it cannot be called so is told, in place of Python's own message."""
+    try:
+        return target(*arguments, **named)
+    except TypeError as error:
+        try:
+            inspect.signature(target).bind(*arguments, **named)
+        except TypeError as misfit:
+            call = KIND_OF[registered.kind].call
+            raise PluginError(f"{registered}: its build cannot be called as {call}: {misfit}") from error
+        except ValueError:  # what is written in C may have no signature
+            pass
+        raise
+
+
 def _described(value: Any) -> str:
     return f"the class {value.__name__} itself" if isinstance(value, type) else f"a {type(value).__name__}"
 
@@ -150,13 +165,13 @@ class Selection:
         """
         target = self.registered.target()
         if _takes_conditions(target):
-            return target(self.options, *arguments, conditions=conditions)
+            return _called(self.registered, target, self.options, *arguments, conditions=conditions)
         if conditions:
             raise ConfigError(
                 f"dataset.conditions: got {conditions} of them; expected none, since model {self.name!r} takes no "
                 'conditions (model "vae" does)'
             )
-        return target(self.options, *arguments)
+        return _called(self.registered, target, self.options, *arguments)
 
 
 def _takes_conditions(target: Callable[..., Any]) -> bool:

@@ -56,7 +56,14 @@ def scaling_misfits(model: Any, dataset: Any) -> Iterable[str]:
 
 def component_conflicts(config: Any) -> Iterable[str]:
     """Yield what the chosen components say of the whole config, by their options' optional method `conflicts`."""
-    for selection in (config.model, config.dataset, config.constraint, *config.regularisers, config.annealing):
+    for selection in (
+        config.model,
+        config.dataset,
+        config.constraint,
+        *config.regularisers,
+        config.annealing,
+        *config.sinks,
+    ):
         check = getattr(selection.options, "conflicts", None) if selection is not None else None
         former = getattr(selection.options, "misfits", None) if selection is not None else None
         if not callable(check) and callable(former) and selection is not None:

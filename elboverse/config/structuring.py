@@ -377,8 +377,10 @@ def _selected(
 ) -> Selection | tuple[Selection, ...] | None:
     kind, default = field.metadata["elboverse.kind"], field.metadata["elboverse.default"]
     table = raw.get(key)
+    always_several = typing.get_origin(field.type) is tuple
     if field.metadata.get("elboverse.several") and isinstance(table, list | tuple):
-        return _several(converter, registry, kind, table)
+        found = _several(converter, registry, kind, table)
+        return ((found,) if isinstance(found, Selection) else found or ()) if always_several else found
     if table is None:
         if default is None:
             if type(None) in typing.get_args(field.type):
@@ -387,7 +389,8 @@ def _selected(
         table = {NAME_KEY: registry.default(kind, default)}
     if isinstance(table, Mapping) and NAME_KEY not in table and default is not None:
         table = {NAME_KEY: registry.default(kind, default), **table}
-    return structure_selection(converter, registry, kind, table)
+    chosen = structure_selection(converter, registry, kind, table)
+    return (chosen,) if always_several else chosen
 
 
 def _several(

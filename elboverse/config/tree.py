@@ -131,6 +131,7 @@ class ExperimentConfig:
         annealing: the schedule of the KL weight β.
         optimiser: how parameters follow from gradients.
         learning_rate_schedule: what learning rates are multiplied by.
+        sinks: what follows the run while it is trained, beside the run file; an empty list for nothing.
         training: optimisation and recording.
         plugins: Python files in the config's own folder that are plugins without packaging.
     """
@@ -144,6 +145,7 @@ class ExperimentConfig:
     annealing: Selection = selects("annealing", default="constant")
     optimiser: Selection = selects("optimiser", default="adam")
     learning_rate_schedule: Selection = selects("annealing", default="constant")
+    sinks: tuple[Selection, ...] = selects("sink", default="tensorboard", several=True)
     training: TrainingConfig = attrs.field(factory=TrainingConfig)
     plugins: tuple[str, ...] = ()
 

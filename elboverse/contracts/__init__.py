@@ -8,6 +8,8 @@ also where it is an image. Tensors appear in annotations only, so that nothing h
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from elboverse.contracts.analysis import Result, Table
 from elboverse.contracts.annealing import AnnealingSchedule
 from elboverse.contracts.constraint import Penalty, Projection
@@ -18,7 +20,12 @@ from elboverse.contracts.network import Network
 from elboverse.contracts.posterior import Encoder, Posterior
 from elboverse.contracts.prior import Prior, PriorModule
 from elboverse.contracts.regulariser import Regulariser
+from elboverse.contracts.sink import Ending, RunDescription, Sink
+from elboverse.faces import found_in
 from elboverse.theory.model import Conditional, Constrainable, Model, OwnObjective, SamplingFree, VarianceParameters
+
+if TYPE_CHECKING:
+    from elboverse.contracts.records import Evaluation, Frame, Pictures, Record, Rows
 
 __all__ = [
     "AnnealingSchedule",
@@ -27,7 +34,10 @@ __all__ = [
     "Constrainable",
     "Data",
     "Encoder",
+    "Ending",
+    "Evaluation",
     "Fetchable",
+    "Frame",
     "FromFiles",
     "Job",
     "Launcher",
@@ -38,19 +48,35 @@ __all__ = [
     "OwnObjective",
     "Penalty",
     "Perform",
+    "Pictures",
     "Posterior",
     "Prior",
     "PriorModule",
     "Progress",
     "Projection",
+    "Record",
     "Regime",
     "Regulariser",
     "Result",
+    "Rows",
+    "RunDescription",
     "SamplingFree",
     "Scaling",
+    "Sink",
     "Stream",
     "Support",
     "Table",
     "VarianceParameters",
     "is_image",
 ]
+
+# What is made of arrays, at first use: nothing else here imports NumPy.
+_HOMES = dict.fromkeys(("Evaluation", "Frame", "Pictures", "Record", "Rows"), "elboverse.contracts.records")
+
+
+def __getattr__(name: str) -> Any:
+    return found_in(__name__, _HOMES, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

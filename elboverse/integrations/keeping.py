@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from elboverse.contracts.records import Evaluation
+from elboverse.contracts import Ending, Evaluation, RunDescription, Sink
 from elboverse.errors import RunFileError
 from elboverse.integrations.findings import findings
 from elboverse.integrations.rows import LOSS, SCALARS, unpacked
 from elboverse.runfile import Run, RunWriter, WriterLock
 from elboverse.running.environment import describe
-from elboverse.running.sinks import Sink
+from elboverse.running.sinks.chosen import chosen_sinks
 
 __all__ = ["Keeper", "Status"]
 
@@ -59,7 +59,10 @@ class Keeper:
         self.learns: bool | None = None
         self.with_loss = False
         self.first_step = step or 0
-        self._name, self._interval, self._sinks, self._overwrite = name, interval, tuple(sinks), overwrite
+        self._name, self._interval, self._overwrite = name, interval, overwrite
+        self._sinks = chosen_sinks((), sinks)
+        self._ending: Ending = "interrupted"
+        self._told = False
         self._with_reference: bool | None = None
         self._remembered: list[npt.NDArray[Any]] = []
         self._writer: RunWriter | None = None
@@ -92,8 +95,7 @@ class Keeper:
         steps = np.arange(first, first + len(values))
         rows = unpacked(steps, values, with_loss=self.with_loss, with_reference=self._with_reference)
         self._ready(str(values.dtype)).append_rows(rows.step, rows.scalars, rows.per_latent)
-        for sink in self._sinks:
-            sink.receive(rows)
+        self._sinks.receive(rows)
 
     def append_evaluation(self, evaluation: Evaluation, dtype: str) -> None:
         """Add an evaluation.
@@ -110,8 +112,7 @@ class Keeper:
             evaluation.scalars,
             evaluation.per_latent,
         )
-        for sink in self._sinks:
-            sink.receive(evaluation)
+        self._sinks.receive(evaluation)
 
     def put_document(self, name: str, document: dict[str, Any] | list[Any]) -> None:
         """Add a document to the file, once there is one."""
@@ -135,6 +136,8 @@ class Keeper:
         self._writer.put_document("model", {"learns_decoder_variance": self.learns is not False})
         self._writer.snapshot(status, {}, step)
         self._saved = True
+        self._ending = status if status != "running" else self._ending
+        self._sinks.saved(step)
 
     def findings(self) -> list[str]:
         """Return what the recorded rows say about the loss, and keep it in the file."""
@@ -153,8 +156,7 @@ class Keeper:
         if self._writer is not None:
             self._writer.close()
         self._lock.close()
-        for sink in self._sinks:
-            sink.close()
+        self._sinks.end(self._ending)
 
     def _continue(self, step: int | None) -> None:
         with Run.open(self.path) as run:
@@ -171,7 +173,10 @@ class Keeper:
         self._saved = True
 
     def _ready(self, dtype: str) -> RunWriter:
-        """Return the writer, made when it is known what is recorded."""
+        """Return the writer, made when it is known what is recorded; sinks are told then."""
+        if not self._told:
+            self._told = True
+            self._sinks.begin(self._described())
         if self._writer is None:
             self._writer = RunWriter(
                 self.path,
@@ -191,3 +196,17 @@ class Keeper:
                 lock=self._lock,
             )
         return self._writer
+
+    def _described(self) -> RunDescription:
+        return RunDescription(
+            folder=self.path.parent,
+            name=self._name,
+            config={},
+            components=(),
+            data={"dimension": self.dimension or 1},
+            environment=describe(torch.device("cpu")),
+            total_steps=0,
+            latent_dim=self.latent_dim or 1,
+            replicas=1,
+            done=self.first_step,
+        )

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch import distributed as torch_distributed
 
+from elboverse.contracts import Sink
 from elboverse.errors import DataError, ElboverseError
 from elboverse.integrations.averages import DecoderAverages, LatentAverages, decoder_averages, latent_averages
 from elboverse.integrations.decoders import decoded
@@ -27,7 +28,6 @@ from elboverse.integrations.leaving import Leaving
 from elboverse.integrations.points import Callables, as_points, evaluation_of, point_table
 from elboverse.integrations.rows import Row, packed
 from elboverse.runfile import RUN_FILE
-from elboverse.running.sinks import Sink
 
 __all__ = ["Recording", "record"]
 
@@ -68,7 +68,7 @@ def record(
         strict: raise what is wrong in what is recorded. By default it is a warning, once of each kind, and training
             continues.
         snapshot_every_seconds: the least time between two saves.
-        sinks: further receivers of the records.
+        sinks: what else follows the recording: objects as of `contracts.Sink`, which are told of no config.
 
     Raises:
         RunFileError: the recording exists and neither `resume` nor `overwrite` is set, another process writes to it,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, cast
 
 import attrs
@@ -17,7 +18,7 @@ from elboverse.components.behaviour import require_behaviour, require_equal_buil
 from elboverse.components.family_behaviour import require_family_behaviour
 from elboverse.components.registry import Selection
 from elboverse.config import ExperimentConfig, TrainingConfig
-from elboverse.contracts import Constrainable, Data, Model, Penalty, Projection, SamplingFree, is_image
+from elboverse.contracts import Constrainable, Data, Model, Penalty, Projection, RunDescription, SamplingFree, is_image
 from elboverse.contracts.optimiser import Optimiser
 from elboverse.data.conditions import with_conditions
 from elboverse.errors import ConfigError, ReplicasDifferError
@@ -79,6 +80,23 @@ class Experiment:
     latent_dim: int
     documents: Mapping[str, Any]
     device: torch.device
+
+    def described(self, folder: Path) -> RunDescription:
+        """Return what sinks are told of the run, before its next step."""
+        documents = self.documents
+        return RunDescription(
+            folder=folder,
+            name=self.config.name,
+            config=documents["config"],
+            components=tuple(documents["components"]),
+            data=documents["data"],
+            environment=documents["environment"],
+            total_steps=self.loop.plan.total_steps,
+            latent_dim=self.latent_dim,
+            replicas=self.config.training.replicas,
+            record_every=self.loop.plan.record_every,
+            done=self.loop.done,
+        )
 
 
 def build_experiment(

@@ -14,19 +14,19 @@ from rich.console import Console
 from elboverse.components.local import LocalPlugin
 from elboverse.components.registry import Registry, attributed, discover
 from elboverse.config import ExperimentConfig, anchored, apply_override, from_table, to_table
-from elboverse.contracts import Data
+from elboverse.contracts import Data, Ending, Sink
 from elboverse.errors import ConfigError, Interrupted, PluginError, RunFileError
 from elboverse.runfile import RUN_FILE, Run, RunWriter, WriterLock, located
 from elboverse.running import environment
 from elboverse.running.assembly import Experiment, build_experiment, describe_components, selections
 from elboverse.running.given_data import resolved, with_data
 from elboverse.running.interrupts import stop_on_signals
-from elboverse.running.sinks import Sink
+from elboverse.running.sinks import OwnSink
+from elboverse.running.sinks.chosen import ChosenSinks, chosen_sinks
 from elboverse.running.sinks.floor import FloorSink
 from elboverse.running.sinks.progress import ProgressSink
 from elboverse.running.sinks.report import ReportSink
 from elboverse.running.sinks.run_file import RunFileSink
-from elboverse.running.sinks.tensorboard import TensorBoardSink
 from elboverse.training.certifying import certify
 from elboverse.training.stopping import UntilStationary, certificates_of
 from elboverse.training.threads import restored_threads
@@ -36,18 +36,18 @@ __all__ = ["RUN_FILE", "default_folder", "differences", "resume", "train"]
 LARGEST_COUNT: Final = 10**9
 """A run file that counts more steps or replicas was not written by us: both take memory."""
 
-TENSORBOARD_FOLDER: Final = "tensorboard"
-
 CHANGEABLE: Final = (
     "dataset.path",
     "dataset.root",
+    "sinks",
     "training.epochs",
     "training.until",
     "training.max_epochs",
     "training.tolerance",
     "training.polish_steps",
 )
-"""What may be changed when a run is resumed: its length, and where its data are, whose fingerprint must agree."""
+"""What may be changed when a run is resumed: its length, its sinks, and where its data are, whose fingerprint must
+agree."""
 
 
 def default_folder(config: ExperimentConfig) -> Path:
@@ -71,10 +71,12 @@ def train(
     report: Callable[[int, int, str], None] | None = None,
     save_every_seconds: float | None = None,
     plugins: Iterable[LocalPlugin] = (),
+    sinks: Iterable[Sink] = (),
 ) -> Run:
     """Train what a config describes and return the finished run.
 
-    Writes ``run.h5`` and ``tensorboard/`` into the folder `out`, which is made if need be.
+    Writes ``run.h5`` into the folder `out`, which is made if need be, and what the config's sinks write: TensorBoard's
+    log in ``tensorboard/`` unless it says otherwise.
 
     Args:
         config: a config, a table, a TOML file, the name of a shipped config, or None for the default one. Points in
@@ -90,6 +92,7 @@ def train(
         report: called now and then with the steps done, the steps of the run, and a line of numbers.
         save_every_seconds: least time between two saves, where it is to be another one than the config's.
         plugins: plugins without packaging: files, modules, or `Component` records that name their kind.
+        sinks: what else follows the run, beside the sinks of the config: objects as of `contracts.Sink`.
 
     Raises:
         ConfigError: the config cannot be used.
@@ -105,7 +108,7 @@ def train(
     if path.exists() and not overwrite:
         raise RunFileError(f"{path}: already exists; give --overwrite to replace it, or another folder with --out")
     table = to_table(config)
-    experiment = _build(config, like if like is not None and like.config == table else None)
+    experiment = _build(config, like if like is not None and _is_of(like, table) else None)
     same_source = like is not None and all(like.config.get(key) == table[key] for key in ("seed", "dataset"))
     if like is not None and same_source and like.data.get("fingerprint") != _fingerprint(experiment):
         warnings.warn(
@@ -114,6 +117,7 @@ def train(
             RuntimeWarning,
             stacklevel=2,
         )
+    followers = chosen_sinks(config.sinks, sinks)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -127,7 +131,7 @@ def train(
         overwrite=overwrite,
         minimum_interval=_interval(config, save_every_seconds),
     )
-    return _execute(experiment, RunFileSink(writer), writer.path, console, report).with_data(data)
+    return _execute(experiment, RunFileSink(writer), writer.path, console, report, followers).with_data(data)
 
 
 @restored_threads()
@@ -141,6 +145,7 @@ def resume(
     save_every_seconds: float | None = None,
     plugins: Iterable[LocalPlugin] = (),
     data: Any = None,
+    sinks: Iterable[Sink] = (),
 ) -> Run:
     """Resume a run that was interrupted or failed, or extend a finished one, and return it.
 
@@ -158,6 +163,7 @@ def resume(
         save_every_seconds: as for `train`.
         plugins: as for `train`; a file must still be the one that the run was made with.
         data: the data of the run, in memory or the path that they have moved to; their fingerprint must agree.
+        sinks: as for `train`.
 
     Raises:
         ConfigError: another setting was to be changed, or there is nothing left to do.
@@ -171,6 +177,7 @@ def resume(
     lock = WriterLock(path)
     try:
         experiment, documents, done, seconds = _restored(path, overrides, registry, data)
+        followers = chosen_sinks(experiment.config.sinks, sinks)
         writer = RunWriter.resume(
             path,
             documents=documents,
@@ -183,7 +190,8 @@ def resume(
     record_every = experiment.loop.plan.record_every
     # Where a finished run is extended, its last row and evaluation may be none of the longer run's.
     writer.truncate((done - 1) // record_every * record_every, done - 1)
-    return _execute(experiment, RunFileSink(writer, done, seconds), writer.path, console, report).with_data(data)
+    run_file = RunFileSink(writer, done, seconds)
+    return _execute(experiment, run_file, writer.path, console, report, followers).with_data(data)
 
 
 def differences(run: Run, config: ExperimentConfig) -> list[str]:
@@ -220,7 +228,8 @@ def _other_versions(run: Run, config: ExperimentConfig) -> list[str]:
     for part in describe_components(config):
         same = [one for one in earlier if (one.get("kind"), one.get("name")) == (part["kind"], part["name"])]
         # A kind that the earlier version did not have yet is the same component now, by its default.
-        if not same and not any(one.get("kind") == part["kind"] for one in earlier):
+        # What follows a run may be chosen anew.
+        if not same and (part["kind"] == "sink" or not any(one.get("kind") == part["kind"] for one in earlier)):
             continue
         then = f"{same[0].get('distribution')} {same[0].get('version')}" if same else "unknown"
         now = f"{part['distribution']} {part['version']}"
@@ -303,7 +312,7 @@ def _extended(before: Mapping[str, Any], overrides: Iterable[str], registry: Reg
             )
     table = anchored(table, Path.cwd())
     config = from_table(table, registry)
-    was, now = from_table(before, registry).training.epochs, config.training.epochs
+    was, now = from_table({**before, "sinks": []}, registry).training.epochs, config.training.epochs
     if now < was:
         raise ConfigError(f"training.epochs: got {now}; expected at least {was}, the length of the run")
     return config
@@ -319,17 +328,14 @@ def _execute(
     path: Path,
     console: Console | None,
     report: Callable[[int, int, str], None] | None,
+    followers: ChosenSinks,
 ) -> Run:
     loop = experiment.loop
-    sinks: list[Sink] = [run_file, FloorSink()]
+    sinks: list[OwnSink] = [run_file, FloorSink()]
+    status: Ending = "failed"
     try:
         total_steps = loop.plan.total_steps
-        folder = path.parent / TENSORBOARD_FOLDER
-        sinks.append(
-            TensorBoardSink(
-                folder, total_steps, experiment.latent_dim, record_every=loop.plan.record_every, done=loop.done
-            )
-        )
+        followers.begin(experiment.described(path.parent))
         if report is not None:
             sinks.append(ReportSink(report, total_steps))
         if console is not None:
@@ -337,16 +343,27 @@ def _execute(
             sinks.append(ProgressSink(console, total_steps, done=loop.done, heading=heading))
         try:
             with attributed(selections(experiment.config)):
-                _walk(experiment, sinks, run_file, path)
+                _walk(experiment, sinks, run_file, path, followers)
+            status = "finished"
+        except Interrupted:
+            status = "interrupted"
+            raise
         except PluginError as error:
             raise PluginError(
                 f"{error}\nWhat came before is saved in {path}. Once the plugin is mended, resume:\n"
                 f"  elboverse train --resume {shlex.quote(str(path))}"
             ) from error
     finally:
+        followers.end(status)
         for sink in reversed(sinks):
             sink.close()
     return Run.open(path)
+
+
+def _is_of(run: Run, table: Mapping[str, Any]) -> bool:
+    """Return whether a run is of that config; what follows it while it is trained is of no account."""
+    one, other = ({key: value for key, value in config.items() if key != "sinks"} for config in (run.config, table))
+    return one == other
 
 
 def _certificates(experiment: Experiment) -> dict[str, Any]:
@@ -382,7 +399,9 @@ def _describe_data(data: Data) -> str:
     return "\n  ".join((described, *data.notes))
 
 
-def _walk(experiment: Experiment, sinks: Sequence[Sink], run_file: RunFileSink, path: Path) -> None:
+def _walk(
+    experiment: Experiment, sinks: Sequence[OwnSink], run_file: RunFileSink, path: Path, followers: ChosenSinks
+) -> None:
     loop = experiment.loop
     with stop_on_signals(loop.stop) as caught:
         try:
@@ -390,8 +409,9 @@ def _walk(experiment: Experiment, sinks: Sequence[Sink], run_file: RunFileSink, 
                 for record in records:
                     for sink in sinks:
                         sink.receive(record)
-                if run_file.due:
-                    run_file.save_on_the_way(loop.state(), loop.done)
+                    followers.receive(record)
+                if run_file.due and run_file.save_on_the_way(loop.state(), loop.done):
+                    followers.saved(loop.done)
         except (Exception, SystemExit) as error:  # a number that is not finite, or what a plugin raised
             try:
                 run_file.save_at_the_end("failed", loop.state(), loop.done)
@@ -405,6 +425,7 @@ def _walk(experiment: Experiment, sinks: Sequence[Sink], run_file: RunFileSink, 
                 document = {"step": loop.done, "replicas": [], "obstacle": f"{type(error).__name__}: {error}"}
             run_file.put_document("certificate", document)
         run_file.save_at_the_end("finished" if loop.finished else "interrupted", loop.state(), loop.done)
+        followers.saved(loop.done)
     if caught.number is not None and not loop.finished:
         message = (
             f"Interrupted after step {loop.done:,} of {loop.plan.total_steps:,}; all of it is saved in {path}. "

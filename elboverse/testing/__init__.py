@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from elboverse.testing.regulariser import check_regulariser
     from elboverse.testing.round_trip import Checked, check_plugin
     from elboverse.testing.schedule import check_schedule
+    from elboverse.testing.sink import check_sink
 
 __all__ = [
     "Checked",
@@ -46,6 +47,7 @@ __all__ = [
     "check_prior",
     "check_regulariser",
     "check_schedule",
+    "check_sink",
 ]
 
 # At first use, so that the process of a launcher's job, which does nothing but wait, need not import torch.
@@ -65,6 +67,7 @@ _HOMES = {
     "check_prior": "elboverse.testing.latent",
     "check_regulariser": "elboverse.testing.regulariser",
     "check_schedule": "elboverse.testing.schedule",
+    "check_sink": "elboverse.testing.sink",
 }
 
 

@@ -30,6 +30,7 @@ from elboverse.testing.network import check_network
 from elboverse.testing.optimiser import check_optimiser
 from elboverse.testing.regulariser import check_regulariser
 from elboverse.testing.schedule import check_schedule
+from elboverse.testing.sink import check_sink
 
 __all__ = ["Checked", "Report", "check_plugin"]
 
@@ -51,6 +52,7 @@ CHECKS: Final[Mapping[str, Callable[[str], object]]] = {
     "annealing": check_schedule,
     "optimiser": check_optimiser,
     "launcher": check_launcher,
+    "sink": check_sink,
 }
 """The check of each kind; an analysis is checked on the run of its round trip."""
 
@@ -214,6 +216,8 @@ def _config(registered: Registered, shape: tuple[int, ...], folder: Path) -> dic
         table["model"] = {"name": "vae", "network": {"name": "mlp", "hidden": [8]}, kind: chosen}
     elif kind in {"model", "dataset", "constraint", "regulariser", "annealing", "optimiser"}:
         table[kind] = chosen
+    elif kind == "sink":
+        table["sinks"] = [chosen]
     if kind == "constraint":
         table["model"]["name"] = "vae-2"
     support = "unit" if kind in ON_SHAPES else ""

@@ -31,8 +31,8 @@ from sweep import swept
 from elboverse.config import load
 from elboverse.runfile import RunWriter
 from elboverse.running.assembly import Experiment, build_experiment, default_samples_at_once
+from elboverse.running.sinks.chosen import chosen_sinks
 from elboverse.running.sinks.run_file import RunFileSink
-from elboverse.running.sinks.tensorboard import TensorBoardSink
 from elboverse.theory.elbo import batch_terms
 from elboverse.training.memory import keep_freed_memory
 from elboverse.training.step import SingleStep, StepSettings
@@ -66,7 +66,9 @@ def our_loop(points: torch.Tensor, steps: int, batch_size: int, **settings: obje
         )
         run_file = RunFileSink(writer)
         total_steps = built.loop.plan.total_steps
-        sinks = (run_file, TensorBoardSink(folder / "tensorboard", total_steps, built.latent_dim))
+        followers = chosen_sinks(built.config.sinks)
+        followers.begin(built.described(folder))
+        sinks = (run_file, followers)
         started = time.perf_counter()
         for records in built.loop.rounds():
             for record in records:
@@ -75,8 +77,8 @@ def our_loop(points: torch.Tensor, steps: int, batch_size: int, **settings: obje
             if run_file.due:
                 run_file.save_on_the_way(built.loop.state(), built.loop.done)
         elapsed = time.perf_counter() - started
-        for sink in sinks:
-            sink.close()
+        followers.end("finished")
+        run_file.close()
         return elapsed / total_steps * steps
 
 

@@ -1,4 +1,4 @@
-"""Where records go: the run file, TensorBoard, and the progress display."""
+"""Where records go: the run file, warnings, the progress display, and the sinks that a config names."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from elboverse.contracts.records import Record
 
-__all__ = ["Sink"]
+__all__ = ["OwnSink"]
 
 
-class Sink(Protocol):
-    """Takes records in the order in which they happened."""
+class OwnSink(Protocol):
+    """Takes records in the order in which they happened: one that every run has, whatever its config says."""
 
     def receive(self, record: Record) -> None:
         """Take one record."""

@@ -51,8 +51,8 @@ class RunFileSink:
         """Whether it is time for a snapshot: at once where there is none of this run yet, then on a clock."""
         return self._writer.snapshot_due() or (self._saved is None and not self._failing)
 
-    def save_on_the_way(self, state: Mapping[str, npt.NDArray[Any]], done: int) -> None:
-        """Save a snapshot; a failure is a warning, the first time."""
+    def save_on_the_way(self, state: Mapping[str, npt.NDArray[Any]], done: int) -> bool:
+        """Save a snapshot, and return whether it is there; a failure is a warning, the first time."""
         try:
             self._snapshot("running", state, done)
         except RunFileError as error:
@@ -61,6 +61,7 @@ class RunFileSink:
             self._failing = True
         else:
             self._failing, self._saved = False, done
+        return not self._failing
 
     def save_at_the_end(self, status: str, state: Mapping[str, npt.NDArray[Any]], done: int) -> None:
         """Save the last snapshot of this process.

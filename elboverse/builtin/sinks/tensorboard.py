@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -19,11 +20,11 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
-from elboverse.contracts.records import Evaluation, Pictures, Record, Rows
-from elboverse.running.sinks.event_file import SUFFIX, EventFile
+from elboverse.builtin.sinks.event_file import SUFFIX, EventFile
+from elboverse.contracts import Evaluation, Pictures, Record, Rows, RunDescription
 from elboverse.theory import identities
 
-__all__ = ["TensorBoardSink"]
+__all__ = ["TensorBoardOptions", "TensorBoardSink", "build"]
 
 MOST_EVENTS: Final = 200
 MOST_VALUES: Final = 20_000
@@ -32,31 +33,43 @@ MOST_VALUES: Final = 20_000
 MOST_LATENTS: Final = 64
 
 
+@attrs.frozen(kw_only=True)
+class TensorBoardOptions:
+    """Options of TensorBoard's log.
+
+    Args:
+        folder: within the run's, where the event file goes.
+    """
+
+    folder: str = attrs.field(default="tensorboard", metadata={"help": "Folder of the log, within the run's."})
+
+
 class TensorBoardSink:
     """Writes one event per shown step, with all its scalars.
 
     For replicas, the scalars are those of the first one. Where the log cannot be written, on a full disk say, it ends
-    with a warning and training goes on: all numbers are in the run file.
+    with a warning and training goes on: all numbers are in the run file. Which steps are shown follows from the length
+    of the run and the number of scalars; of the latents, the first 64 are.
 
-    Args:
-        folder: where the event file goes.
-        total_steps: length of the run; with the number of scalars it decides which steps are shown.
-        latent_dim: H; the first 64 latents are shown.
-        record_every: steps between two rows; a shown step is a recorded one.
-        done: steps done before. At 0, our event files of an earlier run are removed; else TensorBoard is told to forget
-            what was written from that step on, by a process that was killed before it could save it.
+    At step 0, our event files of an earlier run are removed; else TensorBoard is told to forget what was written from
+    the step on that a run is resumed at, by a process that was killed before it could save it.
     """
 
-    def __init__(
-        self, folder: Path, total_steps: int, latent_dim: int, *, record_every: int = 1, done: int = 0
-    ) -> None:
-        self._folder = folder
-        self._latents = min(latent_dim, MOST_LATENTS)
-        values = 6 + 2 * self._latents
-        wanted = max(math.ceil(total_steps / MOST_EVENTS), math.ceil(total_steps * values / MOST_VALUES))
-        self._stride = record_every * math.ceil(wanted / record_every)
+    def __init__(self, options: TensorBoardOptions) -> None:
+        self._within = options.folder
+        self._folder = Path()
+        self._latents = 0
+        self._stride = 1
         self._file: EventFile | None = None
-        self._attempt(lambda: self._start(done))
+
+    def begin(self, run: RunDescription) -> None:
+        """Begin the event file."""
+        self._folder = run.folder / self._within
+        self._latents = min(run.latent_dim, MOST_LATENTS)
+        values = 6 + 2 * self._latents
+        wanted = max(1, math.ceil(run.total_steps / MOST_EVENTS), math.ceil(run.total_steps * values / MOST_VALUES))
+        self._stride = run.record_every * math.ceil(wanted / run.record_every)
+        self._attempt(lambda: self._start(run.done))
 
     def receive(self, record: Record) -> None:
         """Take one record."""
@@ -64,7 +77,10 @@ class TensorBoardSink:
             return
         self._attempt(lambda: self._take(record))
 
-    def close(self) -> None:
+    def saved(self, steps: int) -> None:
+        """Do nothing: what is written is flushed at once."""
+
+    def end(self, status: str) -> None:  # noqa: ARG002 - as any sink
         """Write what is left and close the event file."""
         if self._file is not None:
             self._attempt(self._file.close)
@@ -190,3 +206,8 @@ def _layout(latents: int) -> Any:
     tensor = TensorProto(dtype=DT_STRING, string_val=[layout], tensor_shape=TensorShapeProto())
     value = Summary.Value(tag=metadata.CONFIG_SUMMARY_TAG, tensor=tensor, metadata=metadata.create_summary_metadata())
     return Summary(value=[value])
+
+
+def build(options: TensorBoardOptions) -> TensorBoardSink:
+    """Return the sink."""
+    return TensorBoardSink(options)
