@@ -31,7 +31,7 @@ __all__ = ["FamilyOptions", "Truth", "build_family", "truth_of"]
 _WIDEST: Final = 7.0
 """How far the first grid of latents reaches, in standard deviations of the prior."""
 
-_NODES: Final = {1: (71, 161), 2: (41, 71)}
+_NODES: Final = {1: (71, 161), 2: (21, 49)}
 """Nodes per latent by the number of latents: of the grids that look for the posterior, and of the last one."""
 
 _VALUES_AT_ONCE: Final = 1 << 22
@@ -135,7 +135,7 @@ class Truth:
         looking, last = _NODES[self.latent_dim]
         centre = x.new_zeros(len(x), self.latent_dim)
         width = torch.full_like(centre, _WIDEST)
-        for _ in range(3):  # each time on what the one before found, at least as wide as it could tell
+        for _ in range(4):  # each time on what the one before found, at least as wide as it could tell
             grid = torch.linspace(-1, 1, looking, dtype=x.dtype)
             nodes = centre + width * _product(grid, self.latent_dim).unsqueeze(1)
             weights = self._log_joint(nodes, x).softmax(0).unsqueeze(-1)
