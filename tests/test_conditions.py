@@ -14,6 +14,7 @@ from family_runs import command
 from reliable import assert_same_run, train_in_pieces
 from torch import Tensor, nn
 
+import elboverse
 from elboverse.analysis.trained import TrainedModel, load
 from elboverse.components.hookspecs import Component
 from elboverse.components.registry import discover
@@ -248,3 +249,20 @@ def test_a_model_that_forgets_its_conditions_is_told_how_many_there_are(table: P
 
     with pytest.raises(PluginError, match="condition_dimension is 1; expected 3"):
         train(strangers(build, table), out=tmp_path)
+
+
+def test_conditions_of_a_table_in_memory_are_columns_by_name(table: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(table).drop(columns="cell")
+    settings = {
+        "model": {"name": "vae", "latent_dim": 1, "network": {"name": "mlp", "hidden": [4]}, "likelihood": LIKELIHOOD},
+        "dataset": {"data": frame, "conditions": ["batch", "age"]},
+        "training": {"epochs": 2, "batch_size": 40, "device": "cpu"},
+    }
+    run = elboverse.train(settings, out=tmp_path / "run")
+    assert run.data["names"] == ["x", "y", "w"]
+    model = run.model()
+    np.testing.assert_allclose(model.encode(), model.encode(frame), rtol=1e-5, atol=1e-6)
+    again = load(tmp_path / "run", data=frame)
+    assert again.sample(3, conditions={"batch": "b", "age": 0}).shape == (3, 3)
+    with pytest.raises(DataError, match="the condition 'batsch' is missing"):
+        elboverse.train({**settings, "dataset": {"data": frame, "conditions": ["batsch"]}}, out=tmp_path / "other")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, cast
 
 import attrs
@@ -32,9 +32,9 @@ from elboverse.analysis.scaled_model import POINTS_AT_ONCE, ScaledModel, to_nump
 from elboverse.analysis.scores import anomalies, importance_weighted
 from elboverse.components.registry import Registry, discover
 from elboverse.config import from_table
-from elboverse.contracts import Data, Model, Scaling
+from elboverse.contracts import Condition, Data, Model, Scaling
 from elboverse.data.conditions import columns_of, conditions_of, encoded
-from elboverse.data.points import Points, is_points, points_of
+from elboverse.data.points import Points, apart, is_points, points_of
 from elboverse.errors import AnalysisError, DataError, ElboverseError, RunFileError
 from elboverse.runfile import Run
 from elboverse.running.given_data import with_data
@@ -150,7 +150,7 @@ class TrainedModel(ScaledModel):
             load_data=load_data,
             conditions=conditions,
             device=torch.device(device),
-            given=points_of(source) if is_points(source) else None,
+            given=_given_points(source, conditions) if is_points(source) else None,
         )
 
     @classmethod
@@ -432,6 +432,12 @@ class TrainedModel(ScaledModel):
     def _draw_latents(self, count: int, draws: torch.Generator) -> Tensor:
         noise = torch.randn((count, self.latent_dim), generator=draws, dtype=self.dtype, device=self.device)
         return self.model.prior().sample(noise)
+
+
+def _given_points(source: Any, conditions: Sequence[Condition]) -> Points:
+    """Return the data that a run was trained on as they were given in memory."""
+    points, beside = apart(source, [condition.name for condition in conditions])
+    return attrs.evolve(points, conditions=encoded(beside, conditions, "the data", len(points)) if conditions else None)
 
 
 def _has_all(points: Any, names: tuple[str, ...]) -> bool:

@@ -101,6 +101,7 @@ def columns_of(given: Any, count: int, what: str) -> dict[str, NDArray[Any]]:
     Raises:
         DataError: it is neither, or has another number of rows.
     """
+    given = getattr(given, "obs", given)  # of an AnnData
     names = list(given) if isinstance(given, Mapping) else list(getattr(given, "columns", ()))
     if not names:
         raise DataError(

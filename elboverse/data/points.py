@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from elboverse.errors import DataError
 
-__all__ = ["Points", "is_points", "points_of"]
+__all__ = ["Points", "apart", "is_points", "points_of"]
 
 Array = npt.NDArray[Any]
 
@@ -100,6 +100,31 @@ def is_points(value: Any) -> bool:
     return _package(value) in {"numpy", "torch", "pandas", "polars", "scipy", "anndata"} or isinstance(
         value, list | tuple | Points
     )
+
+
+def apart(value: Any, conditions: Sequence[str], what: str = "the data") -> tuple[Points, dict[str, Array]]:
+    """Return points in memory, and the columns that are conditions of theirs and no dimensions, name → values.
+
+    Args:
+        value: as for `points_of`; with conditions a table, or an AnnData, whose ``obs`` has them.
+        conditions: names of columns.
+        what: how messages call it.
+
+    Raises:
+        DataError: a column is missing, or it is not a table.
+    """
+    if not conditions:
+        return points_of(value, what), {}
+    table = value.obs if _package(value) == "anndata" else value
+    if _package(table) not in {"pandas", "polars"}:
+        raise DataError(f"{what}: dataset.conditions: got {type(value).__name__}; expected a table with these columns")
+    names = [str(name) for name in table.columns]
+    missing = [name for name in conditions if name not in names]
+    if missing:
+        raise DataError(f"{what}: the condition {missing[0]!r} is missing; it has {_listed(names)}")
+    found = {name: np.asarray(table[name].to_numpy()) for name in conditions}
+    columns = () if table is not value else [name for name in names if name not in conditions]
+    return points_of(value, what, columns), found
 
 
 def points_of(value: Any, what: str = "the data", columns: Sequence[str] = ()) -> Points:

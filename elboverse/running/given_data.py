@@ -19,7 +19,7 @@ from elboverse.components.registry import Registry, discover, normalised
 from elboverse.config import PLACES, ExperimentConfig, from_table, load
 from elboverse.contracts import Data
 from elboverse.data import prepare
-from elboverse.data.points import is_points, points_of
+from elboverse.data.points import apart, is_points, points_of
 from elboverse.errors import AnalysisError, DataError
 
 __all__ = ["IN_MEMORY", "default_table", "resolved", "with_data"]
@@ -47,7 +47,7 @@ def with_data(registry: Registry, table: Mapping[str, Any], data: Any) -> tuple[
     dataset = found.get("dataset")
     options = dict(dataset) if isinstance(dataset, Mapping) else {"name": str(dataset)}
     if is_points(data):
-        kept = {key: options[key] for key in ("held_out", "scaling", "seed") if key in options}
+        kept = {key: options[key] for key in ("held_out", "scaling", "seed", "conditions") if key in options}
         found["dataset"] = {"name": IN_MEMORY, **kept}
         return _holding(registry, data), found
     place = str(Path(data).expanduser().absolute())
@@ -94,13 +94,13 @@ def resolved(config: Any, registry: Registry | None = None) -> tuple[ExperimentC
         dataset = dataset["data"]
     if not is_points(dataset):
         return load(table, registry=registry), None
-    points = points_of(dataset)
+    points, _ = apart(dataset, tuple(options.get("conditions", ())), "the data in memory")
     table["dataset"] = {"name": IN_MEMORY, **options}
     training = dict(table.get("training", {}))
     count = int(len(points) * (1 - options.get("held_out", 0.2)))
     training.setdefault("batch_size", max(1, min(1024, count)))
     table["training"] = training
-    return from_table(table, _holding(discover() if registry is None else registry, points)), dataset
+    return from_table(table, _holding(discover() if registry is None else registry, dataset)), dataset
 
 
 def default_table(points: int, dimension: int) -> dict[str, Any]:
@@ -126,9 +126,9 @@ def default_table(points: int, dimension: int) -> dict[str, Any]:
 
 def _holding(registry: Registry, data: Any) -> Registry:
     """Return the registry with points in what the dataset ``in-memory`` builds."""
-    points = points_of(data)
 
     def build(options: Any, seed: int) -> Data:
+        points, beside = apart(data, options.conditions, "the data in memory")
         flat = points.flat
         if flat.dtype.kind != "f" or flat.dtype.itemsize not in {4, 8}:
             flat = flat.astype("float64")
@@ -139,6 +139,7 @@ def _holding(registry: Registry, data: Any) -> Registry:
             scaling=options.scaling,
             shape=points.values.shape[1:] or (1,),
             names=points.names,
+            conditions=beside or None,
             what="the data in memory",
         )
 

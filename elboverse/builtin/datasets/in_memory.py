@@ -21,11 +21,14 @@ class InMemoryOptions:
         scaling: ``"min-max"`` maps the training range of each dimension to [0, 1], ``"standard"`` to mean 0 and
             standard deviation 1, ``"none"`` leaves the values as they are.
         seed: of the split; that of the run if not given.
+        conditions: columns of a table, or of an AnnData's ``obs``, that a conditional model is given beside each point;
+            they are no dimensions.
     """
 
     held_out: float = attrs.field(default=0.2, validator=in_range(minimum=0, below=1))
     scaling: Literal["min-max", "standard", "none"] = "standard"
     seed: int | None = attrs.field(default=None, validator=in_range(minimum=0))
+    conditions: tuple[str, ...] = ()
 
 
 def build_in_memory(options: InMemoryOptions, seed: int) -> NoReturn:  # noqa: ARG001 - the signature of a dataset
