@@ -408,3 +408,28 @@ def test_models_whose_estimates_disagree_are_told_as_not_converged(
     assert bool(found) == told
     if told:
         assert "ELBO and entropy sum differ (H = 2 by -2 nats)" in found[0]
+
+
+# Control variates
+
+
+def test_control_variates_take_the_scatter_out_of_the_elbo_at_stationary_points_only(tmp_path: Path) -> None:
+    scatter = 0.05 * noise(11, (2, 2000, 1))
+    moving = scatter + np.array([0.0, 1.0])[:, None, None]  # R_dec of the second model is 1 nat
+    paths = [
+        write_estimates(
+            tmp_path / f"{number}.h5",
+            -9.0 + residual,
+            -9.0 + 0.002 * noise(20 + number, (2000, 1)),
+            latent_dim=2 + number,
+        )
+        for number, residual in enumerate(moving)
+    ]
+    result = analyse(paths)
+    first, second = (model["control_variates"] for model in result.data["regimes"][0]["models"])
+    assert first["mean"] == pytest.approx(-9, abs=1e-3)
+    # ELBO = H + R, so that a = 1 leaves Var[H] of Var[H] + Var[R]… here R and H are independent and ELBO − R = H.
+    assert first["standard_deviation"] == pytest.approx(0.002, rel=0.1)
+    assert first["variance_ratio"] == pytest.approx((0.05 / 0.002) ** 2, rel=0.2)
+    assert second is None
+    assert "H = 3 in whole run (R_dec)" in notes(result)

@@ -62,15 +62,29 @@ def test_the_spread_of_the_elbo_is_that_of_theory_and_the_entropy_sum_has_none(t
         assert elbo["mean"] == pytest.approx(optimum, abs=4 * expected / np.sqrt(400))
         assert entropy_sum["mean"] == pytest.approx(optimum, abs=1e-9)
         assert entropy_sum["standard_deviation"] == 0
+        controlled = size["control_variates"]
+        assert controlled["mean"] == pytest.approx(optimum, abs=1e-6)
+        assert controlled["standard_deviation"] < 1e-6  # a = 1: the ELBO of a point is H_sum + R_dec + Σ R_h
+    np.testing.assert_allclose(result.data["control_variates"]["coefficients"], 1, atol=1e-6)
     assert "does not scatter at all" in notes(result)
+    assert "a stationary point" in notes(result)
     assert "holds out no points" in notes(result)
+
+
+def test_control_variates_are_not_offered_away_from_stationary_points_and_the_note_names_the_residuals(
+    tmp_path: Path,
+) -> None:
+    path = write_trained_run(tmp_path / "run.h5", configure("vae-1"))
+    result = analyse("variance", path, sizes=(10,), draws=2)
+    assert result.data["sizes"][0]["control_variates"] is None
+    assert "offered at stationary points only, and this is none (R_dec = " in notes(result)
 
 
 def test_the_terms_of_an_estimate_add_up_to_it(tmp_path: Path) -> None:
     path = write_trained_run(tmp_path / "run.h5", configure("vae-3"))
     result = analyse("variance", path, sizes=(7, 100), draws=3)
     for size in result.data["sizes"]:
-        each = {key: np.array(size[key]["estimates"]) for key in size if key != "points"}
+        each = {key: np.array(size[key]["estimates"]) for key in size if key not in {"points", "control_variates"}}
         assert each["elbo"] == pytest.approx(each["minus_kl"] + each["log_likelihood"], abs=1e-9)
         assert each["entropy_sum"] == pytest.approx(
             each["encoder_minus_prior"] + each["minus_decoder_entropy"], abs=1e-9

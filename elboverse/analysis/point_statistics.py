@@ -62,3 +62,9 @@ class PointStatistics:
         return np.asarray(
             identities.entropy_sum(self.decoder_entropy, self.encoder_entropy, self.prior_entropy) + self.log_reference
         )
+
+    @property
+    def residuals(self) -> Array:
+        """R_dec and R_h of each point, which sum to ELBO − entropy sum, shape (M, 1 + H)."""
+        decoder = self.log_likelihood - self.log_reference + self.decoder_entropy
+        return np.concatenate([decoder[:, None], self.prior_entropy - self.encoder_entropy - self.kl], axis=1)

@@ -22,6 +22,7 @@ import numpy as np
 from elboverse.analysis.pool import Pool
 from elboverse.analysis.reading import Array, ReplicaOptions, at, differ, listed, plural
 from elboverse.builtin.analyses.selection.candidates import Candidate, candidates, require_same_batches
+from elboverse.builtin.analyses.selection.controlled import controlled_notes, controlled_table, fit_regime
 from elboverse.builtin.analyses.selection.regimes import Regime, Span, Timeline
 from elboverse.config.structuring import in_range
 from elboverse.contracts import Result, Table
@@ -110,7 +111,8 @@ def build(options: SelectionOptions, runs: tuple[Run, ...]) -> Result:
     Var[ELBO]/Var[entropy sum]; and for both ``elbo`` and ``entropy_sum`` a table with ``mean`` and
     ``standard_deviation`` per point, ``bic`` of a batch, ``lowest_share`` (in how many of the batches this model has
     the lowest BIC, 0 … 1), ``is_picked`` (the mean BIC is the lowest), ``textbook_bic`` of the regime and
-    ``is_picked_by_textbook``. What is not known is null.
+    ``is_picked_by_textbook``; and ``control_variates``, null away from stationary points, with ``mean``,
+    ``standard_deviation``, ``bic``, ``variance_ratio`` and ``coefficients`` of ELBO − a · R. What is not known is null.
 
     Args:
         options: last and replica.
@@ -122,10 +124,12 @@ def build(options: SelectionOptions, runs: tuple[Run, ...]) -> Result:
     """
     pool = _pooled(options, runs)
     selection = _read(pool)
-    regimes = [
-        _regime_data(selection, selection.timeline.regimes[span.regime], span, options.last)
-        for span in _read_spans(selection)
-    ]
+    read = _read_spans(selection)
+    regimes = [_regime_data(selection, selection.timeline.regimes[span.regime], span, options.last) for span in read]
+    fits = [fit_regime(pool, selection.candidates, _steps_read(selection, span, options.last)) for span in read]
+    for regime, of_regime in zip(regimes, fits, strict=True):
+        for model, candidate, fit in zip(regime["models"], selection.candidates, of_regime, strict=True):
+            model["control_variates"] = None if fit is None else fit.data(candidate, selection.batch_size)
 
     def draw() -> Figure:
         from elboverse.builtin.analyses.selection.figure import draw  # matplotlib, which only a figure needs
@@ -146,8 +150,8 @@ def build(options: SelectionOptions, runs: tuple[Run, ...]) -> Result:
             for regime in regimes
             for candidate, model in zip(selection.candidates, regime["models"], strict=True)
         ],
-        further=[_textbook(selection, regimes)],
-        notes=_notes(selection, regimes, pool),
+        further=[_textbook(selection, regimes), *controlled_table(regimes)],
+        notes=[*_notes(selection, regimes, pool), *controlled_notes(regimes, fits)],
         data={
             "last": options.last,
             "batch_size": selection.batch_size,
@@ -195,10 +199,16 @@ def _is_complete(selection: Selection, span: Span) -> bool:
     return span.end <= int(selection.steps[-1]) + 1
 
 
-def _regime_data(selection: Selection, regime: Regime, span: Span, last: int) -> dict[str, Any]:
+def _steps_read(selection: Selection, span: Span, last: int) -> Array:
+    """Return the last steps of a span."""
     steps = selection.steps
     end = int(steps[steps < span.end][-1]) + 1
-    rows = (steps >= max(span.first, end - last)) & (steps < end)
+    return np.asarray(steps[(steps >= max(span.first, end - last)) & (steps < end)])
+
+
+def _regime_data(selection: Selection, regime: Regime, span: Span, last: int) -> dict[str, Any]:
+    read = _steps_read(selection, span, last)
+    rows = np.isin(selection.steps, read)
     estimates = {name: values[:, rows] for name, values in selection.estimates.items()}
     tables = {
         name: _estimate_data(selection, values, selection.bic(name)[:, rows], regime.points)
@@ -210,7 +220,7 @@ def _regime_data(selection: Selection, regime: Regime, span: Span, last: int) ->
         "latents": regime.latents,
         "log_likelihood": regime.log_likelihood,
         "first_step": span.first,
-        "last_step": end - 1,
+        "last_step": int(read[-1]),
         "batches": int(rows.sum()),
         "is_complete": _is_complete(selection, span),
         "models": [

@@ -1,7 +1,9 @@
 """``variance``: how much the ELBO and the entropy sum of a trained model scatter when few points estimate them.
 
 Both are averages over points and equal in expectation at convergence, but at a stationary point the entropy sum
-leaves out the terms that fluctuate from point to point, so that few points are enough.
+leaves out the terms that fluctuate from point to point, so that few points are enough. At a stationary point the
+residuals have the mean 0, and ELBO − a · R with regression coefficients a scatters least
+(`elboverse.theory.control_variates`).
 
 Source: Damm et al., AISTATS 2023, §5 (estimates with little variance).
 """
@@ -16,8 +18,9 @@ import numpy as np
 from elboverse.analysis.reading import Array, listed, plural
 from elboverse.analysis.trained_reading import OneReplicaOptions, Rebuilt, rebuilt
 from elboverse.config.structuring import in_range
-from elboverse.contracts import Result
+from elboverse.contracts import Result, Table
 from elboverse.errors import AnalysisError
+from elboverse.theory.control_variates import ControlVariates, fit_control_variates, residual_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,6 +39,9 @@ PAIRS: Final = (
 """What is estimated, the terms of the ELBO and those of the entropy sum that they converge to."""
 
 _KEYS: Final = ("elbo", "entropy_sum", "minus_kl", "encoder_minus_prior", "log_likelihood", "minus_decoder_entropy")
+
+_FITTED_TO: Final = 4000
+"""How many points the coefficients of the control variates are fitted to, other draws than the estimates'."""
 
 
 @attrs.frozen(kw_only=True)
@@ -67,10 +73,14 @@ class Estimates:
     Args:
         sizes: numbers of points, shape (S,).
         values: shape (S, draws, 6).
+        control: of the residuals as control variates; None where there are too few points to fit them.
+        controlled: ELBO − a · R, shape (S, draws); None likewise, and away from stationary points.
     """
 
     sizes: Array
     values: Array
+    control: ControlVariates | None = None
+    controlled: Array | None = None
 
     @property
     def means(self) -> Array:
@@ -83,6 +93,14 @@ class Estimates:
         found = self.values.std(1, ddof=1)
         return np.where(found > 1e-12 * np.abs(self.means), found, 0.0)
 
+    @property
+    def controlled_deviations(self) -> Array:
+        """Standard deviations of ELBO − a · R over the draws, shape (S,); rounding errors count as 0."""
+        if self.controlled is None:
+            raise ValueError("there are no control variates away from stationary points")
+        found = self.controlled.std(1, ddof=1)
+        return np.where(found > 1e-9 * np.abs(self.controlled.mean(1)), found, 0.0)
+
 
 def build(options: VarianceOptions, run: Run) -> Result:
     """Return mean and standard deviation of the estimates of the ELBO, the entropy sum and their terms.
@@ -90,7 +108,9 @@ def build(options: VarianceOptions, run: Run) -> Result:
     The keys of `Result.data`: ``replica``; ``split`` and ``points`` there are; ``draws``; ``samples``, Monte-Carlo
     samples per point (null if the model needs none); and ``sizes``, a list with ``points`` and, for each of ``elbo``,
     ``entropy_sum``, ``minus_kl``, ``encoder_minus_prior``, ``log_likelihood`` and ``minus_decoder_entropy``, a table
-    with ``mean``, ``standard_deviation`` and ``estimates``, in nats per point.
+    with ``mean``, ``standard_deviation`` and ``estimates``, in nats per point, and likewise ``control_variates`` (null
+    away from stationary points); and ``control_variates`` with ``coefficients``, ``means``, ``standard_errors`` and
+    ``is_stationary``.
 
     Args:
         options: sizes, draws and replica.
@@ -125,7 +145,8 @@ def build(options: VarianceOptions, run: Run) -> Result:
         title=f"{options.draws} estimates from few {source.source}, in nats per point: {source.described()}",
         columns=("points", "of the ELBO", "mean", "± SD", "of the entropies", "its mean", "its ± SD", "ratio of SDs"),
         rows=rows,
-        notes=_notes(options, source, estimates),
+        further=_controlled(estimates),
+        notes=[*_notes(options, source, estimates), *_about_control(estimates)],
         data=_data(options, source, estimates),
         draw=draw,
     )
@@ -140,6 +161,8 @@ def _estimate(options: VarianceOptions, source: Rebuilt) -> Estimates:
             f"sizes {listed(sorted(set(options.sizes)))}; give a smaller one with --sizes"
         )
     values = np.empty((len(sizes), options.draws, len(_KEYS)))
+    control = _control(source)
+    controlled = np.empty(values.shape[:2])
     for index, size in enumerate(sizes):
         for draw in range(options.draws):
             chosen = source.trained.choose(available, size, "variance", "points", size, draw)
@@ -152,7 +175,64 @@ def _estimate(options: VarianceOptions, source: Rebuilt) -> Estimates:
                 found.log_likelihood.mean(),
                 -found.decoder_entropy.mean(),
             ]
-    return Estimates(np.array(sizes), values)
+            if control is not None:
+                controlled[index, draw] = control.estimate(found.elbo, found.residuals).mean()
+    offered = control is not None and control.is_stationary
+    return Estimates(np.array(sizes), values, control, controlled if offered else None)
+
+
+def _control(source: Rebuilt) -> ControlVariates | None:
+    """Return the residuals as control variates, fitted to other draws of the points that are estimated from.
+
+    Of these, not of the training points: on held-out points the residuals of an overfitted model are not 0.
+    """
+    chosen = source.trained.choose(source.available, _FITTED_TO, "variance", "control variates")
+    found = source.trained.statistics(source.points(chosen), "variance", "control variates")
+    if not np.isfinite(found.residuals).all() or len(found.residuals) <= 10 * found.residuals.shape[1]:
+        return None
+    return fit_control_variates(found.elbo, found.residuals, source.points(slice(0, 1)).shape[1])
+
+
+def _controlled(estimates: Estimates) -> list[Table]:
+    if estimates.controlled is None:
+        return []
+    deviations = estimates.controlled_deviations
+    return [
+        Table(
+            title="ELBO − a · R, the residuals as control variates, in nats per point",
+            columns=("points", "mean", "± SD", "SD of the ELBO", "SD of the entropy sum", "variance ratio to the ELBO"),
+            rows=[
+                (
+                    int(size),
+                    float(estimates.controlled[index].mean()),
+                    float(deviations[index]),
+                    *map(float, estimates.deviations[index, :2]),
+                    _ratio(estimates.deviations[index, 0] ** 2, deviations[index] ** 2),
+                )
+                for index, size in enumerate(estimates.sizes)
+            ],
+        )
+    ]
+
+
+def _about_control(estimates: Estimates) -> list[str]:
+    control = estimates.control
+    if control is None:
+        return ["Too few points, or terms that are not known, for control variates."]
+    if not control.is_stationary:
+        names = residual_names(control.moving)
+        told = ", ".join(
+            f"{name} = {control.means[number]:+.4f} ± {control.standard_errors[number]:.4f}"
+            for name, number in list(zip(names, control.moving, strict=True))[:5]
+        )
+        told = f"ELBO − a · R is offered at stationary points only, and this is none ({told})"
+        return [f"{told}: its mean would not be the ELBO."]
+    told = (
+        "ELBO − a · R has the mean of the ELBO because every residual is 0 here, within its tolerance: a stationary "
+        f"point. What they are off by moves it by {control.shift:+.4f} nats. The coefficients, fitted to other draws, "
+        f"explain {100 * control.correlation:.1f} % of the variance of the ELBO of a point."
+    )
+    return [told]
 
 
 def _ratio(numerator: float, denominator: float) -> float | None:
@@ -194,6 +274,14 @@ def _data(options: VarianceOptions, source: Rebuilt, estimates: Estimates) -> di
         "split": source.split,
         "points": source.available,
         "draws": options.draws,
+        "control_variates": None
+        if estimates.control is None
+        else {
+            "coefficients": estimates.control.coefficients.tolist(),
+            "means": estimates.control.means.tolist(),
+            "standard_errors": estimates.control.standard_errors.tolist(),
+            "is_stationary": estimates.control.is_stationary,
+        },
         "samples": None if trained.is_sampling_free else trained.config.training.samples,
         "sizes": [
             {
@@ -205,6 +293,13 @@ def _data(options: VarianceOptions, source: Rebuilt, estimates: Estimates) -> di
                         "estimates": estimates.values[index, :, column].tolist(),
                     }
                     for column, key in enumerate(_KEYS)
+                },
+                "control_variates": None
+                if estimates.controlled is None
+                else {
+                    "mean": float(estimates.controlled[index].mean()),
+                    "standard_deviation": float(estimates.controlled_deviations[index]),
+                    "estimates": estimates.controlled[index].tolist(),
                 },
             }
             for index, size in enumerate(estimates.sizes)

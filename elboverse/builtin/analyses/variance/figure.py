@@ -37,7 +37,9 @@ def draw(estimates: Estimates) -> Figure:
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_xlim(estimates.sizes[0] / 1.8, estimates.sizes[-1] * 1.8)
             axes.set_xlabel("points")
-        figure.legend(*values.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        named = dict(zip(*reversed(deviations.get_legend_handles_labels()), strict=True))
+        named.update(zip(*reversed(values.get_legend_handles_labels()), strict=True))
+        figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -76,6 +78,12 @@ def _draw_deviations(axes: Axes, estimates: Estimates) -> None:
             axes.text(
                 0.04, 0.06, "entropy sum: no scatter at all", color=colour, transform=axes.transAxes, fontsize=7.5
             )
+    if estimates.controlled is not None:
+        controlled = estimates.controlled_deviations
+        shown = controlled > 0
+        axes.plot(
+            estimates.sizes[shown], controlled[shown], color=style.INK, marker="s", linestyle=":", label="ELBO − a · R"
+        )
     first = estimates.deviations[0, 0]
     if first > 0:
         guide = first * np.sqrt(estimates.sizes[0] / estimates.sizes)
