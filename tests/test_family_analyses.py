@@ -127,3 +127,20 @@ def test_evaluate_gives_counts_their_own_totals(counts: Run, capsys: pytest.Capt
     recorded, error = (float(counts.evaluation("held_out", f"elbo{end}")[-1, 0]) for end in ("", "_standard_error"))
     elbo = found["elbo"]["value"]
     assert abs(elbo - recorded) < 3 * error
+
+
+@pytest.mark.parametrize("prior", ["mixture", "vamp"])
+def test_evaluate_takes_priors_that_do_not_factorise(
+    tmp_path: Path, prior: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained(
+        tmp_path, vae(name="gaussian") | {"prior": {"name": prior, "components": 3}}, {"name": "gaussian"}, epochs=4
+    )
+    capsys.readouterr()
+    command("evaluate", str(run.path), "--points", "20", "--samples", "10", "--json")
+    found = json.loads(capsys.readouterr().out)
+    (residual,) = (one["value"] for one in found["residuals"] if one["name"] == "R_0")
+    recorded, error = (
+        float(run.evaluation("held_out", f"prior_residual{end}")[-1, 0, 0]) for end in ("", "_standard_error")
+    )
+    assert abs(residual - recorded) < 4 * error + 0.05  # the entropy of the VampPrior is from samples

@@ -13,6 +13,7 @@ from torch import distributions as torch_distributions
 from elboverse.errors import DataError
 from elboverse.integrations.decoders import float32_at_least
 from elboverse.theory import distributions as ours
+from elboverse.theory import families
 from elboverse.theory.gaussian import DiagonalGaussian
 
 __all__ = ["LatentTerms", "Posterior", "encoded", "latent_terms", "prior_log_prob", "prior_sample", "seen_prior"]
@@ -221,7 +222,10 @@ def latent_terms(q: Posterior, prior: Any, z: Tensor | None = None, entropy: Ten
         if z is None and not isinstance(prior, ours.LaplacePrior | ours.FullGaussianPrior):
             raise _needs_samples(prior)
         cross = prior.cross_entropy(_ours(q, mean, variance), z)
-        found = prior.entropy()
+        found = entropy
+        if hasattr(prior, "entropy"):  # of a mixture less the entropy of its components given z, its augmented form
+            found = prior.entropy() if z is None else families.prior_entropy(prior, z)
+            found = found.mean(0) if found.ndim > 1 else found
     else:
         if z is None:
             raise _needs_samples(prior)

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 from elboverse.contracts.records import Evaluation
 from elboverse.errors import DataError
 from elboverse.integrations.decoders import decoded
-from elboverse.integrations.encoders import Posterior, encoded, latent_terms, seen_prior
+from elboverse.integrations.encoders import (
+    Posterior,
+    encoded,
+    latent_terms,
+    prior_log_prob,
+    prior_sample,
+    seen_prior,
+)
 
 __all__ = ["Callables", "PointTable", "as_points", "evaluation_of", "point_table", "still"]
 
@@ -309,7 +316,13 @@ def _encode(model: Callables, x: Tensor) -> Posterior:
 
 def _sampled_entropy(prior: Any, q: Posterior) -> Tensor | None:
     """Return the entropy of a prior that does not know its own, estimated from 4,096 draws; None of any other."""
-    if prior is None or hasattr(prior, "cross_entropy") or type(prior).__module__.startswith("elboverse"):
+    if prior is None:
+        return None
+    if not hasattr(prior, "entropy") and not isinstance(prior, torch.distributions.Distribution):
+        drawn = prior_sample(prior, (4096, q.latent_dim), q.mean)
+        sampled: Tensor = -prior_log_prob(prior, drawn[None]).mean()
+        return sampled
+    if hasattr(prior, "cross_entropy") or type(prior).__module__.startswith("elboverse"):
         return None
     try:
         found: Tensor = prior.entropy().sum()
