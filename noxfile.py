@@ -38,6 +38,10 @@ NUMERICS = [  # where rounding could decide
     *("tests/test_training_gradients.py", "tests/test_training_step.py", "tests/test_training_tape.py"),
     *("tests/test_training_replicas.py", "tests/test_training_evaluation.py", "tests/test_repeat.py"),
 ]
+QUICK = [
+    *("tests/test_architecture.py", "tests/test_identities.py", "tests/test_elbo.py", "tests/test_gaussian.py"),
+    *("tests/test_structuring.py", "tests/test_config.py", "tests/test_registry.py", "tests/test_training_step.py"),
+]
 SMOKE = [
     *("tests/test_elbo.py", "tests/test_structuring.py", "tests/test_config.py", "tests/test_training_tape.py"),
     *("tests/test_training_step.py", "tests/test_registry.py", "tests/runfile"),
@@ -135,9 +139,20 @@ def kit(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Write the generated pages anew."""
-    install(session, ".", *PLUGINS)
+    """Build the documentation into site/, then check its links, its commands' output, its examples and notebooks."""
+    install(session, ".[docs,xarray]", *PLUGINS, "pytest")
     session.run("python", "docs/generate_cli.py")
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+    session.run("pytest", "-p", "no:cacheprovider", "-q", *(session.posargs or ["tests/site"]), env=ONE_THREAD)
+
+
+@nox.session
+def quick(session: nox.Session) -> None:
+    """A check while working, within a minute: the linter, and the tests of structure, formulas, configs and docs."""
+    install(session, "-e", ".", "hypothesis", "pytest", "pytest-timeout", "ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("pytest", "-q", *A_HANGING_TEST_FAILS, *(session.posargs or QUICK), env=ONE_THREAD)
 
 
 @nox.session

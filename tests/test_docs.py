@@ -2,7 +2,8 @@
 
 A Python block is executed, a TOML block is loaded as a config. A comment before a block changes that:
 `<!-- file: NAME -->` writes it to a file, which is on the import path, and `<!-- not run -->` leaves it out. A page
-that writes a `pyproject.toml` has its plugin installed, as far as Python's metadata are concerned.
+that writes a `pyproject.toml` has its plugin installed, as far as Python's metadata are concerned. Blocks `console`,
+and the files that the tutorial writes, are run by docs/console.py (`nox -s docs`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from elboverse.config import load
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("plugins/*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 BLOCK = re.compile(
     r"(?:<!--\s*(?P<mark>not run|file:\s*(?P<file>\S+))\s*-->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,

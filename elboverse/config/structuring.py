@@ -7,11 +7,12 @@ cattrs dispatches on the types; the hooks here replace what it does by default, 
 from __future__ import annotations
 
 import math
+import operator
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Any, Final, Literal, Union
 
 import attrs
 import cattrs
@@ -21,6 +22,7 @@ from elboverse.errors import ConfigError, ElboverseError, Fault, PluginError, Un
 
 __all__ = [
     "Faults",
+    "InRange",
     "build_converter",
     "in_range",
     "one_of",
@@ -54,13 +56,48 @@ class Faults(ValueError):  # noqa: N818 - it is many errors
         return [fault.below(*keys) for fault in self.faults]
 
 
+@attrs.frozen
+class InRange:
+    """An attrs validator for a number or each number of a tuple; None and texts pass. Made by `in_range`.
+
+    Args:
+        bounds: each a sign and a number, such as ``("≥", 1)``.
+    """
+
+    bounds: tuple[tuple[str, float], ...]
+
+    def __call__(self, _instance: Any, _attribute: Any, value: Any) -> None:
+        """Refuse what lies outside.
+
+        Raises:
+            Faults: with what was given and what is expected.
+        """
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is None or isinstance(number, str):
+                continue
+            if not all(_WITHIN[sign](number, bound) for sign, bound in self.bounds):
+                raise Faults.misfit(repr(number), f"a number {self}")
+
+    def __str__(self) -> str:
+        """Return the range in words, such as ``≥ 1 and ≤ 10``."""
+        return " and ".join(f"{sign} {bound:g}" for sign, bound in self.bounds)
+
+
+_WITHIN: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    ">": operator.gt,
+    "≥": operator.ge,
+    "≤": operator.le,
+    "<": operator.lt,
+}
+
+
 def in_range(
     *,
     above: float | None = None,
     minimum: float | None = None,
     maximum: float | None = None,
     below: float | None = None,
-) -> Callable[[Any, Any, Any], None]:
+) -> InRange:
     """Return an attrs validator for a number or each number of a tuple; None passes.
 
     Args:
@@ -68,26 +105,13 @@ def in_range(
         minimum: inclusive lower bound.
         maximum: inclusive upper bound.
         below: exclusive upper bound.
+
+    Example:
+        >>> str(in_range(minimum=1, maximum=10))
+        '≥ 1 and ≤ 10'
     """
-    bounds = [
-        f"{sign} {bound:g}"
-        for sign, bound in ((">", above), ("≥", minimum), ("≤", maximum), ("<", below))
-        if bound is not None
-    ]
-
-    def validate(_instance: Any, _attribute: Any, value: Any) -> None:
-        for number in value if isinstance(value, tuple) else (value,):
-            if number is None or isinstance(number, str):
-                continue
-            if (
-                (above is not None and not number > above)
-                or (minimum is not None and not number >= minimum)
-                or (maximum is not None and not number <= maximum)
-                or (below is not None and not number < below)
-            ):
-                raise Faults.misfit(repr(number), f"a number {' and '.join(bounds)}")
-
-    return validate
+    given = ((">", above), ("≥", minimum), ("≤", maximum), ("<", below))
+    return InRange(tuple((sign, bound) for sign, bound in given if bound is not None))
 
 
 def one_of(*allowed: str) -> Callable[[Any, Any, Any], None]:
