@@ -48,7 +48,7 @@ BROKEN = {
     "a drawing that is none": ("def build(options, run): return result(draw=lambda: 3)", "draw() returns a int"),
     "a further table that is none": ("def build(options, run): return result(further=[1])", "further holds a int"),
     "data that is a list": ("def build(options, run): return result(data=[1])", "data is a list; expected a dict"),
-    "another signature": ("def build(run): return result()", "failed: TypeError"),
+    "another signature": ("def build(run): return result()", "its build cannot be called as build(options, run)"),
 }
 
 

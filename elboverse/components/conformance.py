@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from elboverse.components.parts import called, require_updates
 from elboverse.components.registry import Selection
 from elboverse.contracts import (
     AnnealingSchedule,
@@ -264,10 +265,13 @@ def require_constraint(constraint: Any, model: nn.Module, who: str) -> Projectio
         weight = model.get_parameter(model.constrained_weight()).detach()
     except TypeError as error:
         raise ConfigError(f"constraint: got {who}, but {error}; leave it out or take another network") from error
-    if isinstance(constraint, Projection):
-        _require_shape(constraint.project(weight.clone()), tuple(weight.shape), f"{who}: project(weight)")
-    else:
-        _require_shape(constraint.penalty(weight.clone()), (), f"{who}: penalty(weight)")
+    projects = isinstance(constraint, Projection)
+    name, shape = ("project", tuple(weight.shape)) if projects else ("penalty", ())
+    with called(who, f"{name}(weight)"):
+        value = getattr(constraint, name)(weight.clone())
+    _require_shape(value, shape, f"{who}: {name}(weight)")
+    if not bool(value.isfinite().all()):
+        raise PluginError(f"{who}: {name}(weight) is not finite for the initial weight")
     return constraint
 
 
@@ -284,7 +288,9 @@ def require_betas(schedule: Any, total_steps: int, who: str) -> npt.NDArray[np.f
     """
     if not isinstance(schedule, AnnealingSchedule):
         raise PluginError(f"{who}: build must return an object with weight(step, total_steps)")
-    betas = np.fromiter((schedule.weight(step, total_steps) for step in range(total_steps)), np.float64, total_steps)
+    with called(who, "weight(step, total_steps)"):
+        weights = (schedule.weight(step, total_steps) for step in range(total_steps))
+        betas = np.fromiter(weights, np.float64, total_steps)
     bad = np.flatnonzero(~(np.isfinite(betas) & (betas >= 0)))
     if len(bad):
         raise PluginError(f"{who}: weight({bad[0]}, {total_steps}) is {betas[bad[0]]}; expected a finite number ≥ 0")
@@ -328,6 +334,7 @@ def require_optimiser(selection: Selection) -> Any:
             f"optimiser {selection.name!r} of plugin {selection.registered.plugin}: build must return an object with "
             "state(values) and update(values, gradients, state, rate)"
         )
+    require_updates(found, str(selection.registered))
     return found
 
 

@@ -63,6 +63,11 @@ class Registered:
         return f"{self.plugin.distribution}:{self.component.name}"
 
     @property
+    def is_built_in(self) -> bool:
+        """Whether it ships with elboverse."""
+        return self.plugin.distribution == PROJECT
+
+    @property
     def origin(self) -> tuple[str, str]:
         """The module of what builds the component, and its name there."""
         build = self.component.build
@@ -208,10 +213,11 @@ def attributed(selections: Sequence[Selection]) -> Iterator[None]:
             raise
         shown = [one for one in frames if one is frames[-1] or any(_in_package(one[0], own) for own in selections)]
         trace = listed(traceback.StackSummary.extract(shown))
-        raise PluginError(
-            f"{culprit.registered.kind} {culprit.name!r} of plugin {culprit.registered.plugin} failed: "
-            f"{type(error).__name__}: {error}\n{trace}"
-        ) from error
+        who = f"{culprit.registered.kind} {culprit.name!r} of plugin {culprit.registered.plugin}"
+        others = [str(own.registered) for own in selections if not own.registered.is_built_in]
+        if culprit.registered.is_built_in and others:  # it may have been handed something by one of them
+            who += f", with {', '.join(others)},"
+        raise PluginError(f"{who} failed: {type(error).__name__}: {error}\n{trace}") from error
 
 
 def _culprit(frames: Sequence[FrameType], selections: Sequence[Selection]) -> Selection | None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from elboverse.components import conformance
 from elboverse.components.behaviour import require_behaviour, require_equal_builds, require_known_methods
 from elboverse.components.family_behaviour import require_family_behaviour
+from elboverse.components.parts import require_parts
 from elboverse.components.registry import Selection
 from elboverse.config import ExperimentConfig, TrainingConfig
 from elboverse.contracts import Constrainable, Data, Model, Penalty, Projection, RunDescription, SamplingFree, is_image
@@ -135,18 +136,19 @@ def build_experiment(
     intake = Intake.of(parts[0], device, dtype)
     look = intake(parts[0].train[:2])
 
+    require_parts(selections(config.model.options), data.shape, int(getattr(config.model.options, "latent_dim", 2)))
     modules = [_build_model(config.model, data, seed).to(device=device, dtype=dtype) for seed in seeds]
-    latent_dim = conformance.require_model(modules[0], look, _who(config.model), data.dimension)
+    latent_dim = conformance.require_model(modules[0], look, _who_of_model(config), data.dimension)
     family = families.described(modules[0], look)
     require_fitting(loaded, modules[0], config)
     if family.gaussian:
-        draws = require_behaviour(modules[0], look, latent_dim, _who(config.model), samples=training.samples)
+        draws = require_behaviour(modules[0], look, latent_dim, _who_of_model(config), samples=training.samples)
     else:
-        require_known_methods(modules[0], _who(config.model))
-        draws = require_family_behaviour(modules[0], look, latent_dim, _who(config.model))
+        require_known_methods(modules[0], _who_of_model(config))
+        draws = require_family_behaviour(modules[0], look, latent_dim, _who_of_model(config))
     if sum(value.numel() for value in modules[0].parameters()) <= BUILT_TWICE:
         again = _build_model(config.model, data, seeds[0]).to(device=device, dtype=dtype)
-        require_equal_builds(modules[0], again, _who(config.model))
+        require_equal_builds(modules[0], again, _who_of_model(config))
     models = cast(list[Model], modules)  # as has been checked just now
     statistics = None if family.gaussian else FamilyStatistics(family, latent_dim, data.dimension)
     aim = objective_of(config, models[0], look)
@@ -316,7 +318,7 @@ def _replica_group(
     found = measure_grouping(models, settings, *_one_batch(batches, len(models)))
     if found.obstacle:
         warnings.warn(
-            f"{_who(config.model)} cannot be trained as replicas in one vectorised step ({found.obstacle}), "
+            f"{_who_of_model(config)} cannot be trained as replicas in one vectorised step ({found.obstacle}), "
             "so they are trained one after the other.",
             RuntimeWarning,
             stacklevel=2,
@@ -425,3 +427,9 @@ def _regime_starts(data: Data) -> tuple[int, ...] | None:
 
 def _who(selection: Selection) -> str:
     return f"{selection.registered.kind} {selection.name!r} of plugin {selection.registered.plugin}"
+
+
+def _who_of_model(config: ExperimentConfig) -> str:
+    """Return the model and its plugin, and what of other plugins it is made of."""
+    parts = [str(part.registered) for part in selections(config.model.options) if not part.registered.is_built_in]
+    return f"{_who(config.model)}, with {', '.join(parts)}" if parts else _who(config.model)

@@ -6,12 +6,14 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import attrs
 import torch
 from torch import Tensor
 
+from elboverse.components.parts import require_terms
 from elboverse.components.registry import Selection
 from elboverse.config import ExperimentConfig
 from elboverse.contracts import Data, Likelihood, SamplingFree
@@ -93,14 +95,10 @@ def objective_of(config: ExperimentConfig, model: Any, x: Tensor) -> Objective:
         )
     names: list[str] = []
     for who, one in extras:
+        points = families.observed(model, x).clone()
+
         with torch.no_grad():
-            terms = one.extra(families.observed(model, x), found.encoder, found.z)  # noqa: S610 - no SQL
-        if not isinstance(terms, Mapping) or any(not isinstance(v, Tensor) or v.ndim for v in terms.values()):
-            raise PluginError(f"{who}: extra(x, q, z) must return name → tensor of shape (), not {terms!r}")
-        for name in terms:
-            if not schema.is_name(name) or name in schema.UNITS or name in names:
-                raise PluginError(f"{who}: extra(x, q, z) names a term {name!r}; expected a lower-case name of its own")
-            names.append(name)
+            names += require_terms(one, points, found.encoder, found.z.clone(), who, partial(_is_taken, names))
 
     own_terms = callable(getattr(model, "extra", None))
 
@@ -115,6 +113,11 @@ def objective_of(config: ExperimentConfig, model: Any, x: Tensor) -> Objective:
         regulariser=regularise if extras else None,
         names=tuple(names),
     )
+
+
+def _is_taken(names: Sequence[str], name: str) -> bool:
+    """Return whether a name cannot be that of a further series."""
+    return not schema.is_name(name) or name in schema.UNITS or name in names
 
 
 def _require_own_alone(config: ExperimentConfig) -> None:
