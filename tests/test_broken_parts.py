@@ -77,7 +77,7 @@ BROKEN = [
     ("likelihood", "support = 'reals'", "support is 'reals'; expected one of real, binary"),
     ("likelihood", "theorem = None", "theorem is None; expected a sentence"),
     ("prior", "def forward(self, encode): return None", "p(z) is a NoneType without log_prob and sample"),
-    ("prior", "def forward(self, encode): raise KeyError('x')", "p(z) failed: KeyError: 'x'"),
+    ("prior", "def forward(self, encode): raise KeyError('x')", "failed: KeyError: 'x'"),
     (
         "prior",
         "def forward(self, encode): return torch.distributions.Normal(self.zeros, 1.0)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,18 +23,26 @@ POINTS: Final = 3
 VALUES: Final = 4
 
 
+OURS: Final = ("elboverse", "torch", "numpy")
+
+
 @contextmanager
 def called(who: str, what: str) -> typing.Iterator[None]:
-    """Name what was called where Python says of our own call that it does not fit, such as another signature.
+    """Name what was called where our own call of it fails, as with another signature or a value of another type.
+
+    What is raised in a plugin's own code passes: it is shown with its frames, see `registry.attributed`.
 
     Raises:
-        PluginError: a `TypeError`, `ValueError` or `AttributeError` came.
+        PluginError: the call failed.
     """
     try:
         yield
     except ElboverseError:
         raise
-    except (TypeError, ValueError, AttributeError, LookupError, RuntimeError) as error:
+    except Exception as error:
+        modules = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__))
+        if any(module.partition(".")[0] not in OURS for module in modules):
+            raise
         raise PluginError(f"{who}: {what} failed: {type(error).__name__}: {error}") from error
 
 
@@ -194,10 +203,14 @@ def require_updates(optimiser: Any, who: str) -> None:
         found.append(values)
     if torch.equal(found[0], start):
         raise PluginError(f"{who}: update(values, gradients, state, rate) changes no value; change them in place")
-    if not torch.equal(before, torch.get_rng_state()) or not torch.equal(*found):
+    if not torch.equal(before, torch.get_rng_state()):
         raise PluginError(
-            f"{who}: update(values, gradients, state, rate) draws random numbers or differs from call to call, so "
-            "that a run could not be resumed or repeated"
+            f"{who}: update(values, gradients, state, rate) draws random numbers, so that no run could be resumed"
+        )
+    if not torch.equal(*found):
+        raise PluginError(
+            f"{who}: update(values, gradients, state, rate) differs from call to call, so it keeps something itself "
+            "that no checkpoint holds; keep it in the state"
         )
     if not bool(found[0].isfinite().all()):
         raise PluginError(f"{who}: update(values, gradients, state, rate) makes values that are not finite")
