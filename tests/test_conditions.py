@@ -15,6 +15,7 @@ from reliable import assert_same_run, train_in_pieces
 from torch import Tensor, nn
 
 import elboverse
+from elboverse.analysis.exporting import export_programs
 from elboverse.analysis.trained import TrainedModel, load
 from elboverse.components.hookspecs import Component
 from elboverse.components.registry import discover
@@ -266,3 +267,14 @@ def test_conditions_of_a_table_in_memory_are_columns_by_name(table: Path, tmp_pa
     assert again.sample(3, conditions={"batch": "b", "age": 0}).shape == (3, 3)
     with pytest.raises(DataError, match="the condition 'batsch' is missing"):
         elboverse.train({**settings, "dataset": {"data": frame, "conditions": ["batsch"]}}, out=tmp_path / "other")
+
+
+def test_an_exported_encoder_takes_conditions_as_its_second_argument(model: TrainedModel, tmp_path: Path) -> None:
+    encoder, _ = export_programs(model, tmp_path)
+    frame = pd.read_csv(model.config.dataset.options.path)
+    x, c = (
+        torch.tensor(frame.assign(a=frame.batch == "a", b=frame.batch == "b")[columns].to_numpy(dtype=np.float32))
+        for columns in (["x", "y", "w"], ["a", "b", "age"])
+    )
+    mean, _ = torch.export.load(encoder).module()(x, c)
+    np.testing.assert_allclose(mean.detach().numpy(), model.encode(frame).to_numpy(), rtol=1e-4, atol=1e-5)

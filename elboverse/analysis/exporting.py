@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from elboverse.analysis.trained import TrainedModel
 from elboverse.errors import AnalysisError
+from elboverse.theory.distributions.latent import second_moments
 
 __all__ = ["Decoder", "Encoder", "export_programs"]
 
@@ -36,10 +37,10 @@ class Encoder(nn.Module):
         self.register_buffer("offset", trained.scaling.offset.to(trained.device, trained.dtype))
         self.register_buffer("scale", trained.scaling.scale.to(trained.device, trained.dtype))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and variance."""
-        encoder = self.model.encode((x - self.offset) / self.scale)
-        return encoder.mean, encoder.variance.expand_as(encoder.mean)
+    def forward(self, x: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and variance; `given` are the conditions of a conditional model, shape (B, C)."""
+        mean, variance = second_moments(self.model.encode((x - self.offset) / self.scale, *given))
+        return mean, variance.expand_as(mean)
 
 
 class Decoder(nn.Module):
@@ -59,16 +60,17 @@ class Decoder(nn.Module):
         self.register_buffer("offset", trained.scaling.offset.to(trained.device, trained.dtype))
         self.register_buffer("scale", trained.scaling.scale.to(trained.device, trained.dtype))
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Return the mean."""
-        mean: Tensor = self.model.decode(z).mean
+    def forward(self, z: Tensor, *given: Tensor) -> Tensor:
+        """Return the mean; `given` are the conditions of a conditional model, shape (B, C)."""
+        mean: Tensor = self.model.decode(z, *given).mean
         return mean * self.scale + self.offset
 
 
 def export_programs(trained: TrainedModel, folder: Path) -> list[Path]:
     """Write ``encoder.pt2`` and ``decoder.pt2`` into a folder and return their paths; any number of rows fits.
 
-    They are read with `torch.export.load(path).module()`.
+    They are read with `torch.export.load(path).module()`. Those of a conditional model take conditions, shape (B, C),
+    as their second argument.
 
     Raises:
         AnalysisError: torch cannot export the model, or a file cannot be written.
@@ -79,10 +81,13 @@ def export_programs(trained: TrainedModel, folder: Path) -> list[Path]:
         ("encoder", Encoder(trained), math.prod(trained.shape)),
         ("decoder", Decoder(trained), trained.latent_dim),
     ):
-        example = torch.zeros(3, width, dtype=trained.dtype, device=trained.device)
+        widths = (width, trained.condition_dimension) if trained.conditions else (width,)
+        example = tuple(torch.zeros(3, one, dtype=trained.dtype, device=trained.device) for one in widths)
+        first, *more = ({0: batch} for _ in example)
+        shapes = (first, tuple(more)) if more else (first,)
         path = folder / f"{name}.pt2"
         try:
-            program = torch.export.export(module.eval(), (example,), dynamic_shapes=({0: batch},))
+            program = torch.export.export(module.eval(), example, dynamic_shapes=shapes)
             folder.mkdir(parents=True, exist_ok=True)
             torch.export.save(program, path)
         except OSError as error:
