@@ -56,8 +56,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         config_: the resolved config.
 
     Example:
-        >>> from sklearn.datasets import load_iris  # doctest: +SKIP
-        >>> VAE(n_components=2, random_state=0).fit_transform(load_iris().data).shape  # doctest: +SKIP
+        >>> from sklearn.datasets import load_iris
+        >>> VAE(n_components=2, max_epochs=5, random_state=0).fit_transform(load_iris().data).shape
         (150, 2)
     """
 

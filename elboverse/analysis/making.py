@@ -52,7 +52,11 @@ def analyze(
         UnknownNameError: no such analysis exists.
 
     Example:
-        >>> elboverse.analyze("runs/eight", "collapse", threshold=0.9).notes  # doctest: +SKIP
+        >>> import elboverse
+        >>> config = {"dataset": {"name": "circle", "points": 200}, "training": {"epochs": 2, "batch_size": 50}}
+        >>> run = elboverse.train(config, out="runs/analysed")
+        >>> elboverse.analyze(run, "collapse", threshold=0.9).columns[:2]
+        ('latent', 'encoder entropy')
     """
     registry = (discover() if registry is None else registry).joined(plugins)
     registered = registry.find("analysis", name)

@@ -59,7 +59,12 @@ def load(run: Any, replica: int = 0, *, data: Any = None, device: str = "cpu") -
         AnalysisError: the model cannot be rebuilt.
 
     Example:
-        >>> latents = elboverse.load("runs/wine").encode(table)  # doctest: +SKIP
+        >>> import elboverse
+        >>> config = {"dataset": {"name": "circle", "points": 200}, "training": {"epochs": 2, "batch_size": 50}}
+        >>> elboverse.train(config, out="runs/loaded").close()
+        >>> model = elboverse.load("runs/loaded")
+        >>> model.encode([[0.0, 1.0], [1.0, 0.0]]).shape, model.sample(100, seed=0).shape
+        ((2, 2), (100, 2))
     """
     if isinstance(run, Run):
         return TrainedModel.of(run, replica, data=data, device=device)
@@ -77,11 +82,6 @@ class TrainedModel(ScaledModel):
 
     Args:
         given: the data that it was trained on as they were given in memory; None if they were not.
-
-    Example:
-        >>> model = elboverse.load("runs/wine")  # doctest: +SKIP
-        >>> model.encode(table)  # doctest: +SKIP
-        >>> model.sample(100)  # doctest: +SKIP
     """
 
     given: Points | None = None

@@ -36,7 +36,7 @@ def explain_loss(
         DataError: the data cannot be used, or there is neither data nor a dimension.
 
     Example:
-        >>> explain_loss("mse-mean", dimension=784, latent_dim=16).effective_variance
+        >>> round(explain_loss("mse-mean", dimension=784, latent_dim=16).effective_variance, 6)
         392.0
     """
     eigenvalues = None

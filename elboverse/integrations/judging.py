@@ -122,6 +122,15 @@ def judge(
 
     Raises:
         DataError: data or what a callable returns cannot be used; the message says which, and what to pass.
+
+    Example:
+        >>> import torch
+        >>> from torch.distributions import Normal
+        >>> _ = torch.manual_seed(0)
+        >>> x = torch.randn(200, 1) * 2**0.5  # z ~ N(0, 1), x ~ N(z, 1)
+        >>> report = judge(lambda x: Normal(x / 2, 0.5**0.5), lambda z: Normal(z, 1.0), x, samples=20)
+        >>> type(report).__name__
+        'Report'
     """
     model = Callables(encode, decode, prior)
     return Report(assess(model, as_points(data), points=points, samples=samples, seed=seed, progress=progress), name)

@@ -75,12 +75,18 @@ def record(
             or its folder cannot be written to.
 
     Example:
-        >>> with record("runs/mine") as run:  # doctest: +SKIP
-        ...     for x in loader:
-        ...         q = Normal(*encoder(x))
-        ...         loss = run.loss(x, q, Bernoulli(logits=decoder(q.rsample())))
-        ...         loss.backward()
-        ...     run.evaluate(encode, decode, held_out)
+        >>> import torch
+        >>> from torch import nn
+        >>> from torch.distributions import Independent, Normal
+        >>> _ = torch.manual_seed(0)
+        >>> encoder, decoder = nn.Linear(3, 2), nn.Linear(2, 3)
+        >>> with record("runs/mine") as run:
+        ...     for x in torch.randn(60, 3).split(20):
+        ...         q = Normal(encoder(x), 1.0)
+        ...         loss = run.loss(x, q, Independent(Normal(decoder(q.rsample()), 1.0), 1))
+        ...         loss.backward()  # and a step of the optimiser
+        >>> run.step_count
+        3
     """
     path = Path(path)
     return Recording(

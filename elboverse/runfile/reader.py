@@ -59,9 +59,12 @@ class Run:
             where the config says; see `with_data`.
 
     Example:
-        >>> run = Run.open("runs/circle/run.h5")  # doctest: +SKIP
-        >>> run.series("elbo").shape  # doctest: +SKIP
-        (2250, 1)
+        >>> import elboverse
+        >>> config = {"dataset": {"name": "circle", "points": 200}, "training": {"epochs": 2, "batch_size": 50}}
+        >>> elboverse.train(config, out="runs/read").close()
+        >>> with Run.open("runs/read") as run:
+        ...     run.status, run.series("kl", replica=0).shape
+        ('finished', (4, 2))
     """
 
     def __init__(self, container: Container) -> None:

@@ -57,10 +57,8 @@ class RunWriter:
         RunFileError: the file exists, another process writes to it, the folder cannot be written to, or a document is
             no JSON.
 
-    Example:
-        >>> with RunWriter(path, documents=documents, replicas=1, latent_dim=2) as writer:  # doctest: +SKIP
-        ...     writer.append_rows(step, scalars, per_latent)
-        ...     writer.snapshot("finished", checkpoint, checkpoint_step=1000)
+    Use it in a ``with`` block, in which `append_rows` and `snapshot` are called in turn; `elboverse.record` does that
+    for a training loop of your own.
     """
 
     def __init__(

@@ -5,6 +5,7 @@ component is given by its registered name, as the `Component` record itself, or 
 with values as a config has them.
 
 Example:
+    >>> from elboverse.testing import check_model, check_schedule
     >>> check_model("vae-1", data_shape=(5,), latent_dim=3).latent_dim
     3
     >>> check_schedule("linear", fraction=0.5)

@@ -80,7 +80,12 @@ def judged(value: float, standard_error: float, tolerance: float) -> Verdict:
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return the worst of some verdicts; ``"not judged"`` if there is none."""
+    """Return the worst of some verdicts; ``"not judged"`` if there is none.
+
+    Example:
+        >>> worst(["stationary", "undecided"])
+        'undecided'
+    """
     return max(verdicts, key=lambda verdict: _SEVERITY[verdict], default="not judged")
 
 
@@ -93,6 +98,10 @@ def escape_gain(eigenvalue: float, variance: float) -> float:
     Args:
         eigenvalue: λ, the largest variance of the reconstruction errors along a direction.
         variance: σ² > 0 of the decoder.
+
+    Example:
+        >>> round(escape_gain(2.0, 1.0), 4)
+        0.1534
     """
     ratio = eigenvalue / variance
     return 0.5 * (ratio - 1.0 - math.log(ratio)) if ratio > 1.0 else 0.0

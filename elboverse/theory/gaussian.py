@@ -43,6 +43,11 @@ class DiagonalGaussian(NamedTuple):
 
         Args:
             noise: ε ~ N(0, I), shape (*K, *B, D); the sample axes K come first.
+
+        Example:
+            >>> import torch
+            >>> DiagonalGaussian(torch.ones(2), torch.zeros(2)).sample(torch.tensor([0.0, 2.0]))
+            tensor([1., 3.])
         """
         return self.mean + (0.5 * self.log_var).exp() * noise
 
@@ -58,7 +63,13 @@ class DiagonalGaussian(NamedTuple):
         return -0.5 * (LOG_2PI + self.log_var + standardised_square).sum(-1)
 
     def entropy(self) -> Tensor:
-        """Return the entropy ½ ln(2πe σ²_d) in nats per dimension, of the shape of `log_var`."""
+        """Return the entropy ½ ln(2πe σ²_d) in nats per dimension, of the shape of `log_var`.
+
+        Example:
+            >>> import torch
+            >>> DiagonalGaussian(torch.zeros(2), torch.zeros(2)).entropy()
+            tensor([1.4189, 1.4189])
+        """
         return gaussian_entropy(self.log_var)
 
     def kl(self, other: DiagonalGaussian) -> Tensor:
@@ -68,6 +79,12 @@ class DiagonalGaussian(NamedTuple):
 
         Args:
             other: the distribution with mean μ' and log-variance ln σ'², broadcast against this one.
+
+        Example:
+            >>> import torch
+            >>> standard = DiagonalGaussian(torch.zeros(2), torch.zeros(2))
+            >>> DiagonalGaussian(torch.tensor([0.0, 2.0]), torch.zeros(2)).kl(standard)
+            tensor([0., 2.])
         """
         log_ratio = self.log_var - other.log_var
         squared_distance = (self.mean - other.mean).square() * (-other.log_var).exp()

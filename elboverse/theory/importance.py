@@ -65,6 +65,11 @@ def mean_of(values: Array) -> Mean:
 
     Args:
         values: one per point, shape (N,).
+
+    Example:
+        >>> import numpy as np
+        >>> print(mean_of(np.array([1.0, 2.0, 3.0])))
+        2.0000 ± 0.5774
     """
     values = np.asarray(values, dtype=np.float64)
     count = len(values)
@@ -84,6 +89,12 @@ def bound(log_weights: Array, samples: int | None = None) -> Array:
 
     Raises:
         ValueError: k is not in 1 … K.
+
+    Example:
+        >>> import numpy as np
+        >>> log_weights = np.log([[1.0, 3.0]])
+        >>> bound(log_weights).round(4), bound(log_weights, samples=1).round(4)  # ln 2, and the ELBO
+        (array([0.6931]), array([0.5493]))
     """
     log_weights = np.asarray(log_weights, dtype=np.float64)
     available = log_weights.shape[-1]
@@ -101,6 +112,11 @@ def effective_sample_size(log_weights: Array) -> Array:
 
     Args:
         log_weights: l_i, shape (N, K).
+
+    Example:
+        >>> import numpy as np
+        >>> effective_sample_size(np.zeros((1, 10))).round(6)
+        array([10.])
     """
     return np.asarray(1 / np.square(_normalised(log_weights)).sum(-1))
 
@@ -112,6 +128,11 @@ def monte_carlo_variance(log_weights: Array) -> Array:
 
     Args:
         log_weights: l_i, shape (N, K), K ≥ 2.
+
+    Example:
+        >>> import numpy as np
+        >>> monte_carlo_variance(np.zeros((1, 10))).round(6)
+        array([0.])
     """
     count = np.shape(log_weights)[-1]
     if count < 2:
@@ -127,6 +148,11 @@ def jackknife(log_weights: Array) -> Array:
 
     Args:
         log_weights: l_i, shape (N, K), K ≥ 2.
+
+    Example:
+        >>> import numpy as np
+        >>> jackknife(np.ones((1, 10))).round(6)
+        array([1.])
     """
     weights = _normalised(log_weights)
     count = weights.shape[-1]
@@ -148,6 +174,10 @@ def pareto_limit(samples: int) -> float:
 
     Args:
         samples: k ≥ 2.
+
+    Example:
+        >>> round(pareto_limit(100), 3), round(pareto_limit(10_000), 3)
+        (0.5, 0.7)
     """
     return min(1 - 1 / math.log10(samples), 0.7) if samples > 1 else -math.inf
 
@@ -161,6 +191,11 @@ def pareto_shape(log_weights: Array) -> Array:
 
     Args:
         log_weights: l_i, shape (N, K).
+
+    Example:
+        >>> import numpy as np
+        >>> pareto_shape(np.zeros((1, 100)))  # weights that do not differ
+        array([-inf])
     """
     log_weights = np.asarray(log_weights, dtype=np.float64)
     count = log_weights.shape[-1]
@@ -185,6 +220,11 @@ def upper_bound(log_weights: Array, log_weight_of_truth: Array) -> Array:
     Args:
         log_weights: l_i of samples of q, shape (N, K).
         log_weight_of_truth: ln p(x|z*) + ln p(z*) − ln q(z*|x), shape (N,).
+
+    Example:
+        >>> import numpy as np
+        >>> upper_bound(np.zeros((1, 4)), np.array([0.0])).round(6)
+        array([0.])
     """
     weights = np.array(log_weights, dtype=np.float64)
     weights[:, 0] = log_weight_of_truth
@@ -215,6 +255,12 @@ def calibration(latents: Array, mean: Array, variance: Array) -> Calibration:
         latents: z ~ p(z), shape (N, H), N ≥ 2.
         mean: ν(x) of x ~ p(x|z), shape (N, H).
         variance: τ²(x), shape (N, H).
+
+    Example:
+        >>> import numpy as np
+        >>> found = calibration(np.array([[-1.0], [1.0]]), np.zeros((2, 1)), np.ones((2, 1)))
+        >>> found.mean, found.square
+        (array([0.]), array([1.]))
     """
     standardised = (np.asarray(latents) - mean) / np.sqrt(variance)
     root = math.sqrt(len(standardised))

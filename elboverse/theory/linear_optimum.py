@@ -63,6 +63,14 @@ def linear_optimum(
         latent_dim: H.
         beta: β > 0, constant.
         decoder_variance: σ² where it is fixed; None where it is learned.
+
+    Example:
+        >>> import numpy as np
+        >>> best = linear_optimum(np.array([4.0, 2.0, 0.5, 0.5]), latent_dim=3)
+        >>> best.active, best.decoder_variance
+        (2, 0.5)
+        >>> bool(np.isclose(best.elbo, best.entropy_sum))
+        True
     """
     dimension = len(eigenvalues)
     if decoder_variance is None:

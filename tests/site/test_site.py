@@ -113,15 +113,6 @@ def kinds(cell: Any) -> list[list[str]]:
     return [sorted(output.get("data", {output["output_type"]: ""})) for output in outputs]
 
 
-def test_the_examples_of_the_docstrings_run() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules", "elboverse",
-         "--ignore=elboverse/cli/templates"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-5000:]
-
-
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 @pytest.mark.parametrize("page", PHOTOGRAPHED)
 def test_a_browser_shows_the_page(page: str, site: Path, tmp_path: Path) -> None:

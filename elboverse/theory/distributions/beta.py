@@ -27,6 +27,10 @@ class Beta(_Fields, DecoderDistribution):
     Args:
         logit_mean: ln(m/(1 − m)), shape (*K, *B, D).
         log_concentration: ln κ, any shape that broadcasts.
+
+    Example:
+        >>> Beta(torch.zeros(1), torch.tensor([2.0]).log()).log_prob(torch.tensor([0.25]))  # uniform
+        tensor(0.)
     """
 
     __slots__ = ()

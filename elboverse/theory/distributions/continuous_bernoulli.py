@@ -30,6 +30,10 @@ class ContinuousBernoulli(_Fields, DecoderDistribution):
 
     Args:
         logits: η, shape (*K, *B, D).
+
+    Example:
+        >>> ContinuousBernoulli(torch.zeros(2)).mean
+        tensor([0.5000, 0.5000])
     """
 
     __slots__ = ()

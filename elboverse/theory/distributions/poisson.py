@@ -34,6 +34,10 @@ class Poisson(_Fields, DecoderDistribution):
 
     Args:
         log_rate: η = ln λ, shape (*K, *B, D).
+
+    Example:
+        >>> Poisson(torch.tensor([2.0]).log()).mean
+        tensor([2.])
     """
 
     __slots__ = ()

@@ -27,6 +27,10 @@ class Exponential(_Rate, DecoderDistribution):
 
     Args:
         log_rate: o = ln λ, shape (*K, *B, D).
+
+    Example:
+        >>> Exponential(torch.zeros(1)).entropy()  # of rate 1
+        tensor(1.)
     """
 
     __slots__ = ()
@@ -187,6 +191,10 @@ class LogNormal(_LogMoments, DecoderDistribution):
     Args:
         location: μ, shape (*K, *B, D).
         log_var: ln σ², any shape that broadcasts.
+
+    Example:
+        >>> LogNormal(torch.zeros(1), torch.zeros(())).mean  # √e
+        tensor([1.6487])
     """
 
     __slots__ = ()

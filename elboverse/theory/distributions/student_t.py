@@ -31,6 +31,10 @@ class StudentT(_Fields, DecoderDistribution):
         location: μ, shape (*K, *B, D).
         log_var: ln s², any shape that broadcasts.
         log_df: ln ν, any shape that broadcasts.
+
+    Example:
+        >>> StudentT(torch.zeros(1), torch.zeros(()), torch.zeros(())).log_prob(torch.zeros(1))  # −ln π
+        tensor(-1.1447)
     """
 
     __slots__ = ()
