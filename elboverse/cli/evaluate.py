@@ -14,7 +14,7 @@ import click
 from elboverse.errors import AnalysisError, DataError
 
 if TYPE_CHECKING:
-    from elboverse.integrations.judging import Report
+    from elboverse.integrations.judging import KeptReport, Report
 
 __all__ = ["evaluate", "judge"]
 
@@ -23,6 +23,10 @@ _POINTS = click.option(
 )
 _SAMPLES = click.option(
     "--samples", type=click.IntRange(2), default=1000, show_default=True, help="Samples per point, k."
+)
+_GAPS = click.option("--gaps", is_flag=True, help="Split the gap into that of q's family and that of the encoder.")
+_DEQUANTISED = click.option(
+    "--dequantised", is_flag=True, help="The data are integers with uniform noise added: give bits per dimension."
 )
 _FIGURE = click.option("--figure", type=click.Path(path_type=Path), metavar="FILE.pdf|png|svg", help="Draw the bounds.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
@@ -33,38 +37,38 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON in plac
 @click.option("--replica", type=click.IntRange(0), default=0, show_default=True, help="Number of the replica.")
 @_POINTS
 @_SAMPLES
+@_GAPS
+@_DEQUANTISED
 @_FIGURE
 @_JSON
-def evaluate(path: Path, replica: int, points: int, samples: int, figure: Path | None, as_json: bool) -> None:
+def evaluate(
+    path: Path,
+    replica: int,
+    points: int,
+    samples: int,
+    gaps: bool,
+    dequantised: bool,
+    figure: Path | None,
+    as_json: bool,
+) -> None:
     """Bound ln p(x) of held-out points under the trained model of a run, and say how far to trust the bounds."""
-    import torch  # not at start-up: `elboverse --help` must answer at once
-
-    from elboverse.analysis.trained import TrainedModel
-    from elboverse.integrations.assessing import assess
-    from elboverse.integrations.judging import report_of
-    from elboverse.integrations.points import Callables
+    from elboverse.cli.figures import check_figure
+    from elboverse.integrations.evaluating import evaluate_run  # torch, not at start-up
     from elboverse.runfile import Run
 
+    if figure is not None:
+        check_figure(figure)
     with Run.open(path) as run:
-        if run.config.get("model", {}).get("name") == "recorded":
-            raise AnalysisError(
-                f"{run.path}: recorded from a loop of your own, so its model is not in the file; "
-                "use elboverse judge my_models.py:model --data held_out.npy"
-            )
-        trained = TrainedModel.of(run, replica)
-        if trained.conditions:
-            raise AnalysisError(
-                f"{run.path}: got a conditional model, which evaluate does not take; `elboverse score --out scores.csv "
-                f"--importance-samples 1000 {path}` bounds ln p(x|c) of each point"
-            )
-        split = "held_out" if trained.count("held_out") else "train"
-        x = torch.from_numpy(trained.points(split))[:10_000]
-        model: Any = trained.model
-        name = str(run.config.get("name") or run.path.parent.name)
-        found = assess(
-            Callables(model.encode, model.decode, model.prior), x, points=points, samples=samples, progress=_progress
+        report = evaluate_run(
+            run,
+            replica,
+            points=points,
+            samples=samples,
+            gaps=gaps,
+            dequantised=dequantised,
+            progress=_progress,
         )
-        _show(report_of(found, name), figure, as_json)
+        _show(report, figure, as_json)
 
 
 @click.command()
@@ -74,6 +78,8 @@ def evaluate(path: Path, replica: int, points: int, samples: int, figure: Path |
 @click.option("--overwrite", is_flag=True, help="Replace the run file that is there.")
 @_POINTS
 @_SAMPLES
+@_GAPS
+@_DEQUANTISED
 @_FIGURE
 @_JSON
 def judge(
@@ -83,6 +89,8 @@ def judge(
     overwrite: bool,
     points: int,
     samples: int,
+    gaps: bool,
+    dequantised: bool,
     figure: Path | None,
     as_json: bool,
 ) -> None:
@@ -103,6 +111,8 @@ def judge(
         prior=getattr(subject, "prior", None),
         points=points,
         samples=samples,
+        gaps=gaps,
+        dequantised=dequantised,
         name=model.rpartition(":")[2],
         progress=_progress,
     )
@@ -116,7 +126,7 @@ def _progress(stage: str) -> None:
     click.echo(f"… {stage}", err=True)
 
 
-def _show(report: Report, figure: Path | None, as_json: bool) -> None:
+def _show(report: Report | KeptReport, figure: Path | None, as_json: bool) -> None:
     from elboverse.cli.figures import check_figure, write_figure
     from elboverse.cli.tables import print_result
 

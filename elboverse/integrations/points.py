@@ -25,7 +25,7 @@ from elboverse.integrations.encoders import (
     seen_prior,
 )
 
-__all__ = ["Callables", "PointTable", "as_points", "evaluation_of", "point_table", "still"]
+__all__ = ["Callables", "PointTable", "as_points", "evaluation_of", "filled", "point_table", "still"]
 
 Array = npt.NDArray[Any]
 
@@ -219,7 +219,7 @@ def _part(model: Callables, x: Tensor, samples: int, log_var: float | None) -> t
     if model.decode is None:
         return found, False
     repeated = x.repeat(samples, *[1] * (x.ndim - 1))
-    p = _with_variance(model.decoded_at(z), log_var)
+    p = filled(model.decoded_at(z), log_var)
     decoder = decoded(p, repeated, "decode")
     entropy = decoder.entropy()
     replicated = entropy is None
@@ -294,7 +294,8 @@ def _profile(model: Callables, x: Tensor, samples: int) -> float | None:
     return math.log(max(total / count, 1e-300))
 
 
-def _with_variance(p: Any, log_var: float | None) -> Any:
+def filled(p: Any, log_var: float | None) -> Any:
+    """Return what a decoder gave, with a variance where it is a mean alone."""
     return (
         (p, torch.full((), log_var, dtype=p.dtype, device=p.device))
         if isinstance(p, Tensor) and log_var is not None

@@ -122,6 +122,20 @@ class Run:
         found = found_in("elboverse", {"TrainedModel": "elboverse.analysis.trained"}, "TrainedModel")
         return found.of(self, replica, data=data, device=device)
 
+    def evaluate(self, replica: int = 0, **options: Any) -> Any:
+        """Return a report on what the trained model is worth on its held-out points. torch is imported now.
+
+        Args:
+            replica: which replica.
+            options: as of `elboverse.integrations.evaluating.evaluate_run`: points, samples, seed, gaps, dequantised,
+                data, device, progress.
+
+        Raises:
+            AnalysisError: the model is not in the file.
+        """
+        evaluate = found_in("elboverse", {"evaluate_run": "elboverse.integrations.evaluating"}, "evaluate_run")
+        return evaluate(self, replica, **options)
+
     @property
     def config(self) -> dict[str, Any]:
         """The resolved config."""
