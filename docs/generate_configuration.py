@@ -45,7 +45,7 @@ TITLES = {
     "model": "Models", "network": "Networks", "likelihood": "Likelihoods", "prior": "Priors", "posterior": "Posteriors",
     "regulariser": "Regularisers", "dataset": "Datasets", "constraint": "Weight constraints",
     "annealing": "Schedules of the KL weight and of learning rates", "optimiser": "Optimisers",
-    "launcher": "Launchers", "analysis": "Analyses",
+    "sink": "Sinks", "launcher": "Launchers", "analysis": "Analyses",
 }  # fmt: skip
 
 
