@@ -132,9 +132,10 @@ def kit(session: nox.Session) -> None:
                 session.run("mypy")
                 session.run("pytest", "-q", "-p", "no:cacheprovider", env=ONE_THREAD)
             session.run("elboverse", "plugins", "check", f"kit-{kind}", env=ONE_THREAD)
-        session.install("--no-deps", "--no-build-isolation", *map(str, [] if session.posargs else strangers))
-        for stranger in [] if session.posargs else strangers:
-            session.run("elboverse", "plugins", "check", stranger.name, env=ONE_THREAD)
+        if not session.posargs:
+            session.install("--no-deps", "--no-build-isolation", *map(str, strangers))
+            for stranger in strangers:
+                session.run("elboverse", "plugins", "check", stranger.name, env=ONE_THREAD)
 
 
 @nox.session
