@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Final, Literal
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
 from elboverse.config.structuring import in_range
 from elboverse.contracts import Data, Scaling
-from elboverse.data import binarised, prepare
+from elboverse.data import binarised, fingerprint, prepare
+from elboverse.data.conditions import split_conditions
 from elboverse.errors import DataError
-from elboverse_images.idx import read_images
+from elboverse_images.idx import read_images, read_labels
 from elboverse_images.sources import FASHION_MNIST, HELD_OUT, MNIST, TRAIN, Source, locate, places
 
 __all__ = ["FashionMnistOptions", "ImageOptions", "MnistOptions", "build_fashion_mnist", "build_mnist"]
@@ -36,6 +38,7 @@ class ImageOptions:
             whole to mean 0 and standard deviation 1, ``"none"`` leaves 0 … 255.
         binarise: ``"static"`` makes each pixel 0 or 1 once for all, 1 with its grey level as probability;
             ``"per-epoch"`` draws training pixels anew each time that they are seen. There is then no scaling.
+        conditions: ``["class"]`` gives a conditional model the class of each image.
     """
 
     root: Path | None = None
@@ -44,6 +47,7 @@ class ImageOptions:
     held_out_points: int | None = attrs.field(default=None, validator=in_range(minimum=1))
     scaling: Literal["min-max", "standard", "none"] = "min-max"
     binarise: Literal["no", "static", "per-epoch"] = "no"
+    conditions: tuple[Literal["class"], ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -88,9 +92,10 @@ def _build(source: Source, options: ImageOptions, seed: int) -> Data:
         for file, count in ((TRAIN, options.points), (HELD_OUT, options.held_out_points))
     )
     if options.binarise != "no":
-        return binarised(grey, held_out_grey, options.binarise, shape=SHAPE, what=source.name)
+        data = binarised(grey, held_out_grey, options.binarise, shape=SHAPE, what=source.name)
+        return _with_classes(data, source, options)
     train, held_out = grey.float(), held_out_grey.float()
-    return prepare(
+    data = prepare(
         train,
         seed=seed,
         held_out=held_out,
@@ -98,6 +103,43 @@ def _build(source: Source, options: ImageOptions, seed: int) -> Data:
         shape=SHAPE,
         unit="grey level",
         what=source.name,
+    )
+    return _with_classes(data, source, options)
+
+
+def _with_classes(data: Data, source: Source, options: ImageOptions) -> Data:
+    """Return the data with the classes of the images, where their files lie beside the images.
+
+    Raises:
+        DataError: they are to be conditions, and their files are not there.
+    """
+    parts = []
+    for images, count in ((TRAIN, len(data.train)), (HELD_OUT, len(data.held_out))):
+        path = locate(source, images, options.root, download=False)
+        beside = [path.with_name(images.replace("images-idx3", "labels-idx1") + end) for end in ("", ".gz")]
+        found = next((one for one in beside if one.is_file()), None)
+        if found is None:
+            if options.conditions:
+                raise DataError(
+                    f"{source.name}: dataset.conditions: no file {beside[0]} or {beside[1].name}; put it there"
+                )
+            return data
+        numbers = read_labels(found)
+        if len(numbers) < count or numbers.max(initial=0) >= len(source.classes):
+            raise DataError(
+                f"{found}: got {len(numbers):,} labels; expected at least {count:,}, below {len(source.classes)}"
+            )
+        parts.append(np.asarray(source.classes)[numbers[:count]])
+    classes = np.concatenate(parts)
+    data = attrs.evolve(data, labels=classes, label_name="class")
+    if not options.conditions:
+        return data
+    conditions, columns = split_conditions({"class": classes}, source.name)
+    return attrs.evolve(
+        data,
+        conditions=conditions,
+        condition_columns=columns,
+        fingerprint=fingerprint(data.train, data.held_out, conditions),
     )
 
 

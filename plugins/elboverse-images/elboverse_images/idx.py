@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 
 from elboverse.errors import DataError
 
-__all__ = ["read_images"]
+__all__ = ["read_images", "read_labels"]
 
 IMAGES_MAGIC: Final = 0x00000803
 """Two zero bytes, 08 for unsigned bytes, 03 for three axes: images, rows, columns."""
 
+LABELS_MAGIC: Final = 0x00000801
+"""The same with one axis: labels."""
+
 _HEADER: Final = struct.Struct(">4I")
+_LABELS_HEADER: Final = struct.Struct(">2I")
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 _LARGEST_GZIP_RATIO: Final = 1032
@@ -50,6 +54,31 @@ def read_images(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path}: damaged gzip file: {error}; replace it") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def read_labels(path: Path) -> NDArray[np.uint8]:
+    """Return the labels of an IDX file, gzipped or not, shape (N,).
+
+    Raises:
+        DataError: the file cannot be read, is truncated or damaged, or holds anything but labels.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(1 << 26)
+        if content.startswith(_GZIP_MAGIC):
+            content = gzip.decompress(content)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: damaged gzip file: {error}; replace it") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    size = _LABELS_HEADER.size
+    magic, count = _LABELS_HEADER.unpack(content[:size]) if len(content) >= size else (0, 0)
+    if magic != LABELS_MAGIC or len(content) != size + count:
+        raise DataError(
+            f"{path}: got {len(content):,} bytes with the mark {magic:#010x}; expected an IDX file of labels "
+            f"({LABELS_MAGIC:#010x}), a byte for each"
+        )
+    return np.frombuffer(content, np.uint8, offset=size)
 
 
 def _read(stream: IO[bytes] | gzip.GzipFile, capacity: int, path: Path) -> NDArray[np.uint8]:

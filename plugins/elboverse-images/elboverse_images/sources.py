@@ -30,11 +30,13 @@ class Source:
         name: the dataset's name, and the name of its folder.
         url: what the file names are appended to.
         md5: file name without ``.gz`` → MD5 sum of the gzipped file.
+        classes: what the labels 0, 1, … mean.
     """
 
     name: str
     url: str
     md5: dict[str, str]
+    classes: tuple[str, ...] = tuple("0123456789")
 
 
 MNIST: Final = Source(
@@ -46,6 +48,7 @@ FASHION_MNIST: Final = Source(
     "fashion-mnist",
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     {TRAIN: "8d4fb7e6c68d591d4c3dfef9ec88bf0d", HELD_OUT: "bef4ecab320f06d8554ea6380940ec79"},
+    ("top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"),
 )
 
 

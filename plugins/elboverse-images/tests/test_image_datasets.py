@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import struct
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -160,3 +162,32 @@ def test_binarised_images_are_bytes_of_0_and_1_that_follow_the_grey_levels(tmp_p
     assert data.renew is not None
     drawn = data.renew(torch.arange(400), torch.Generator().manual_seed(0))
     assert (drawn.float().mean(0) - torch.linspace(0, 1, 784)).abs().max() < 0.15
+
+
+def write_labels(folder: Path, images: str, labels: list[int]) -> None:
+    path = folder / (images.replace("images-idx3", "labels-idx1") + ".gz")
+    path.write_bytes(gzip.compress(struct.pack(">2I", 0x801, len(labels)) + bytes(labels)))
+
+
+def test_classes_are_labels_where_their_files_are_and_conditions_where_asked_for(root: Path) -> None:
+    assert build_fashion_mnist(ImageOptions(root=root), 0).labels is None
+    with pytest.raises(DataError, match="labels-idx1-ubyte"):
+        build_fashion_mnist(ImageOptions(root=root, conditions=("class",)), 0)
+    write_labels(root, TRAIN, [9, 0] * 6)
+    write_labels(root, HELD_OUT, [1] * 7)
+    for how in ("no", "static"):
+        data = build_fashion_mnist(ImageOptions(root=root, conditions=("class",), binarise=how), 0)
+        assert data.labels is not None
+        assert data.labels.tolist() == ["boot", "top"] * 6 + ["trouser"] * 7
+        assert data.condition_names == ("class=boot", "class=top", "class=trouser")
+        assert data.conditions is not None
+        assert data.conditions[0].tolist() == [1, 0, 0]
+
+
+def test_damaged_labels_are_refused(root: Path) -> None:
+    write_labels(root, TRAIN, [9, 0])
+    with pytest.raises(DataError, match="got 2 labels; expected at least 12"):
+        build_mnist(ImageOptions(root=root), 0)
+    (root / "train-labels-idx1-ubyte.gz").write_bytes(b"nonsense")
+    with pytest.raises(DataError, match="expected an IDX file of labels"):
+        build_mnist(ImageOptions(root=root), 0)
