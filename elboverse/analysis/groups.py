@@ -14,7 +14,7 @@ from elboverse.errors import AnalysisError, nearest
 
 __all__ = ["Groups", "groups_of"]
 
-_MOST: Final = 8
+_MOST: Final = 10
 """How many groups have a colour of their own; the others share one."""
 
 

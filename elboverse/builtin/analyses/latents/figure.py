@@ -90,7 +90,9 @@ def _draw_violins(axes: Axes, encoded: Encoded, values: Array, *, is_log: bool =
     if not is_log:
         for edge in (-1, 1):
             axes.axhline(edge, color=style.GREY, linewidth=0.5, linestyle=":", zorder=0)
-    axes.set_xticks(range(len(shown)), [str(latent) for latent in shown], fontsize=7.5 if len(shown) <= 16 else 6)
+    size = 7.5 if len(shown) <= 16 else 6
+    narrow = encoded.groups is not None and len(shown) > 10
+    axes.set_xticks(range(len(shown)), [str(latent) for latent in shown], fontsize=size, rotation=90 if narrow else 0)
 
 
 def _violin(values: Array) -> tuple[Array, Array]:
@@ -155,7 +157,7 @@ def _draw_groups(axes: Axes, encoded: Encoded, groups: Groups) -> None:
     else:
         for number, (name, within) in enumerate(Groups(groups.name, values).named()):
             colour, _ = style.CYCLE[number % len(style.CYCLE)]
-            marker = _MARKERS[number % len(_MARKERS)]
+            marker = _MARKERS[(number + number // len(style.CYCLE)) % len(_MARKERS)]
             axes.scatter(
                 across[within], up[within], s=6, color=colour, marker=marker, linewidths=0, label=name, rasterized=True
             )
