@@ -44,6 +44,7 @@ LIKELIHOODS: dict[str, dict[str, Any]] = {
 
 PRIORS: dict[str, dict[str, Any]] = {
     "standard-normal": {"name": "standard-normal"},
+    "diagonal": {"name": "diagonal"},
     "full": {"name": "full"},
     "laplace": {"name": "laplace", "learned": True},
     "laplace fixed": {"name": "laplace"},
@@ -173,6 +174,7 @@ def test_the_elbo_equals_the_entropy_sum_at_a_stationary_point(likelihood: str) 
 @pytest.mark.parametrize(
     "options",
     [
+        {"prior": "diagonal", "posterior": "diagonal"},
         {"prior": "full", "posterior": "diagonal"},
         {"prior": "standard-normal", "posterior": "full"},
         {"prior": "laplace", "posterior": "diagonal"},

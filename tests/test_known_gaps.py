@@ -14,6 +14,7 @@ from stationary_points import built, noise, points, stationary
 from torch import Tensor
 from torch.distributions import Normal
 
+import elboverse
 from elboverse.builtin.regularisers.aggregate import DIP, MMD, TotalCorrelation
 from elboverse.config import from_table, to_table
 from elboverse.errors import ConfigError
@@ -90,6 +91,8 @@ def test_free_bits_hold_each_kl_near_their_floor_and_break_the_certificate(tmp_p
     run = free_bits_run(tmp_path, free_bits=0.5)
     kl = run.evaluation("train", "kl")[-1, 0]
     np.testing.assert_allclose(kl, 0.5, atol=0.15)  # where it would be near 0 without them; the kink draws it there
+    notes = elboverse.analyze(run, "stationarity").notes
+    assert any("Free bits" in note and "need not vanish" in note for note in notes)
     unfloored = free_bits_run(tmp_path / "none").evaluation("train", "kl")[-1, 0]
     assert unfloored.min() < 0.1
 
@@ -164,6 +167,8 @@ def test_several_regularisers_are_recorded_and_added_to_the_loss(tmp_path: Path)
     for name in ("total_correlation", "mmd", "dip"):
         assert np.isfinite(run.series(name)).all()
         assert run.series(name).any()
+    notes = elboverse.analyze(run, "stationarity").notes
+    assert any("beta-tc, mmd and dip are in the loss" in note for note in notes)
     assert [one["name"] for one in run.components if one["kind"] == "regulariser"] == ["beta-tc", "mmd", "dip"]
 
 

@@ -17,6 +17,7 @@ import attrs
 import numpy as np
 
 from elboverse.analysis.family import decoder_symbol, family_of, varentropies
+from elboverse.analysis.objective import objective_notes
 from elboverse.analysis.reading import Array, Reading, ReplicaOptions, at, plural
 from elboverse.builtin.analyses.stationarity.by_dimension import (
     ByDimension,
@@ -368,6 +369,7 @@ def _notes(options: StationarityOptions, reading: Reading, residuals: Residuals,
             "The decoder variance of this model is fixed: R_σ and with it the gap need not vanish at convergence, and "
             "the theorem ELBO = entropy sum does not apply."
         )
+    notes += objective_notes(reading.run)
     notes += _piling(reading.run)
     if step == 0:
         notes.append("The only evaluation was made before training.")
