@@ -26,8 +26,8 @@ def objective_notes(run: Run) -> list[str]:
         notes.append(_free_bits(run, float(floor)))
     if training.get("objective") == "importance-weighted":
         notes.append(
-            f"Training maximised the importance-weighted bound of {training.get('samples', 1)} samples, whose stationary "
-            "points are not those of the ELBO: its residuals need not vanish."
+            f"Training maximised the importance-weighted bound of {training.get('samples', 1)} samples: its stationary "
+            "points are not those of the ELBO, whose residuals need not vanish."
         )
     given: Any = run.config.get("regulariser")
     tables = given if isinstance(given, list) else [given] if isinstance(given, Mapping) else []
