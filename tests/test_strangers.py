@@ -19,7 +19,7 @@ from elboverse.cli import main
 STRANGERS = Path(__file__).with_name("strangers")
 NAMES = sorted(folder.name for folder in STRANGERS.iterdir() if (folder / "pyproject.toml").is_file())
 MOST_LINES = 60
-SLOW = ("residual",)
+SLOW = ("correlation", "pseudo", "residual", "sparse")
 """Whose round trip is left to the nox session `kit`."""
 
 TINY = {"epochs": 2, "batch_size": 16, "device": "cpu", "threads": 1}

@@ -21,7 +21,7 @@ from elboverse.components.hookspecs import HOOKS, KINDS, PROJECT, Component
 from elboverse.components.local import FILES_VARIABLE, LocalPlugin, local_offers
 from elboverse.errors import ConfigError, ElboverseError, PluginError, UnknownNameError, nearest, out_of_memory
 
-__all__ = ["Plugin", "Registered", "Registry", "Selection", "attributed", "discover", "normalised"]
+__all__ = ["Plugin", "Registered", "Registry", "Selection", "attributed", "discover", "normalised", "takes_conditions"]
 
 FILE_VERSION: Final = "sha256:"
 """How the version of a plugin that is a file begins: its digest follows."""
@@ -169,7 +169,7 @@ class Selection:
             ConfigError: the data have conditions, and its `build` takes none.
         """
         target = self.registered.target()
-        if _takes_conditions(target):
+        if takes_conditions(target):
             return _called(self.registered, target, self.options, *arguments, conditions=conditions)
         if conditions:
             raise ConfigError(
@@ -179,7 +179,8 @@ class Selection:
         return _called(self.registered, target, self.options, *arguments)
 
 
-def _takes_conditions(target: Callable[..., Any]) -> bool:
+def takes_conditions(target: Callable[..., Any]) -> bool:
+    """Return whether what makes a model is given the number of conditions; see `contracts.Conditional`."""
     try:
         return "conditions" in inspect.signature(target).parameters
     except (TypeError, ValueError):  # what is written in C may have no signature

@@ -47,7 +47,9 @@ class ModelReport:
     obstacle: str = ""
 
 
-def check_model(model: str | Component | nn.Module, *, data_shape: Sequence[int], **options: Any) -> ModelReport:
+def check_model(
+    model: str | Component | nn.Module, *, data_shape: Sequence[int], conditions: int = 0, **options: Any
+) -> ModelReport:
     """Check a VAE type against `contracts.Model`, in float32 and float64, and return what was found.
 
     The model is checked in evaluation mode. Beyond shapes: the three Gaussians are deterministic, leave arguments and
@@ -61,6 +63,7 @@ def check_model(model: str | Component | nn.Module, *, data_shape: Sequence[int]
     Args:
         model: its name, its `Component`, or a module that was built already, which is left as it is.
         data_shape: shape of one point, such as ``(5,)`` or ``(28, 28)``.
+        conditions: C, how many conditions each point has; for a model whose `build` takes them.
         options: its options; none for a built module.
 
     Raises:
@@ -75,18 +78,18 @@ def check_model(model: str | Component | nn.Module, *, data_shape: Sequence[int]
     else:
         chosen = selection("model", model, options)
         who = f"model {chosen.name!r}"
-        original, again = (_seeded_build(chosen, shape) for _ in range(2))
+        original, again = (_seeded_build(chosen, shape, conditions) for _ in range(2))
         if isinstance(original, nn.Module) and isinstance(again, nn.Module):
             _require_equal_states(original, again, f"{who}: build gives other weights each time, torch's seed the same")
-    _check(original, shape, torch.float32, who)
-    return _check(original, shape, torch.float64, who)
+    _check(original, shape, conditions, torch.float32, who)
+    return _check(original, shape, conditions, torch.float64, who)
 
 
-def _check(original: Any, shape: tuple[int, ...], dtype: torch.dtype, who: str) -> ModelReport:
+def _check(original: Any, shape: tuple[int, ...], conditions: int, dtype: torch.dtype, who: str) -> ModelReport:
     module = copy.deepcopy(original).to(dtype).eval() if isinstance(original, nn.Module) else original
     stream = generator(0, "check_model")
-    x = torch.rand(BATCH, math.prod(shape), generator=stream, dtype=dtype)
-    latent_dim = conformance.require_model(module, x.clone(), who)
+    x = torch.rand(BATCH, math.prod(shape) + conditions, generator=stream, dtype=dtype)
+    latent_dim = conformance.require_model(module, x.clone(), who, math.prod(shape))
     model = cast(Model, module)  # as has been checked just now
     parameters = sum(value.numel() for value in module.parameters() if value.requires_grad)
     if not families.described(module, x.clone()).gaussian:
@@ -109,10 +112,10 @@ def _check(original: Any, shape: tuple[int, ...], dtype: torch.dtype, who: str) 
     return ModelReport(latent_dim, parameters, _vmap_obstacle(module, x, noise, who))
 
 
-def _seeded_build(selection: Selection, shape: tuple[int, ...]) -> Any:
+def _seeded_build(selection: Selection, shape: tuple[int, ...], conditions: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return selection.build(shape)
+        return selection.build_given(conditions, shape)
 
 
 def _require_equal_states(one: nn.Module, other: nn.Module, message: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from elboverse.analysis.making import takes_several
-from elboverse.components.registry import Registered, Registry, attributed
+from elboverse.components.registry import Registered, Registry, attributed, takes_conditions
 from elboverse.errors import ElboverseError, PluginError
 from elboverse.runfile import RUN_FILE, Run
 from elboverse.running.runs import resume, train
@@ -39,6 +39,7 @@ SHAPES: Final = ((5,), (8, 8), (1, 8, 8))
 
 POINTS: Final = 64
 DIMENSION: Final = 6
+CONDITIONS: Final = 2
 LEARNING: Final[dict[str, Any]] = {"epochs": 2, "batch_size": 16, "evaluate_every": 1, "device": "cpu", "threads": 1}
 
 ON_SHAPES: Final[Mapping[str, Callable[..., object]]] = {"model": check_model, "network": check_network}
@@ -113,6 +114,9 @@ def _component(registered: Registered, report: Report | None, *, round_trip: boo
             lambda: shapes.insert(0, _fitting_shape(lambda at: ON_SHAPES[kind](name, data_shape=at))), registered
         )
         yield Checked(f"{what}: contract", fault)
+        if kind == "model" and not fault and takes_conditions(registered.target()):
+            fault = _fault(lambda: check_model(name, data_shape=shapes[0], conditions=CONDITIONS), registered)
+            yield Checked(f"{what}: contract, with conditions", fault)
     elif kind in CHECKS:
         fault = _fault(lambda: CHECKS[kind](name), registered)
         yield Checked(f"{what}: contract", fault)
