@@ -271,4 +271,4 @@ def test_a_mistyped_command_is_told_with_the_nearest_one(capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as ended:
         main(["trian"])
     assert ended.value.code == 2
-    assert "no command 'trian' (did you mean 'train'?); there is analyze, config" in capsys.readouterr().err
+    assert "no command 'trian' (did you mean 'train'?); there is analyze, choose-h, config" in capsys.readouterr().err

@@ -22,6 +22,7 @@ __all__ = ["cli", "main"]
 
 COMMANDS = {
     "analyze": ("elboverse.cli.analyze:analyze", "Analyse a finished or running run from its run.h5."),
+    "choose-h": ("elboverse.cli.choose_h:choose_h", "Choose the number of latents, by models of each."),
     "config": ("elboverse.cli.config:config", "List, show and check configs."),
     "data": ("elboverse.cli.data:data", "List, describe, fetch and preview data; clean its caches."),
     "encode": ("elboverse.cli.encode:encode", "Write the latents of each row of a table."),

@@ -41,6 +41,12 @@ ANALYSES: tuple[Component, ...] = (
         "several runs side by side: what differs in their configs, and where each one ended",
     ),
     Component(
+        "dimension",
+        "elboverse.builtin.analyses.dimension.analysis:DimensionOptions",
+        "elboverse.builtin.analyses.dimension.analysis:build",
+        "how many latents the data need, from runs with different numbers of them",
+    ),
+    Component(
         "selection",
         "elboverse.builtin.analyses.selection.analysis:SelectionOptions",
         "elboverse.builtin.analyses.selection.analysis:build",
