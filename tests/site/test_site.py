@@ -113,7 +113,7 @@ def kinds(cell: Any) -> list[list[str]]:
     return [sorted(output.get("data", {output["output_type"]: ""})) for output in outputs]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+@pytest.mark.skipif(CHROMIUM is None, reason="there is not a Chromium on this machine")
 @pytest.mark.parametrize("page", PHOTOGRAPHED)
 def test_a_browser_shows_the_page(page: str, site: Path, tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")

@@ -111,7 +111,7 @@ def _lines(
 
 
 def _before(path: Path, first: int) -> list[Sequence[str]]:
-    """Return the lines of a table of the steps before one, whole ones alone; none where there is no table."""
+    """Return the lines of a table of the steps before one, whole ones alone; none where there is not a table."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:

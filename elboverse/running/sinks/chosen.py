@@ -75,7 +75,7 @@ def chosen_sinks(selections: Sequence[Selection], given: Iterable[Any] = ()) -> 
         given: objects with the methods of `contracts.Sink`.
 
     Raises:
-        ConfigError: an object that is given is no sink.
+        ConfigError: an object that is given is not a sink.
         ElboverseError: a sink says that it cannot work, or is none.
     """
     chosen = []

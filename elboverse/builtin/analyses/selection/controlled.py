@@ -37,7 +37,7 @@ class Controlled:
             return None
         values, penalty = self.estimates, candidate.parameters * np.log(batch_size)
         variance = float(values.var())
-        # What rounding leaves of float32 rows is no variance.
+        # What rounding leaves of float32 rows is not a variance.
         known = variance > (1e-6 * abs(float(values.mean()))) ** 2
         return {
             "mean": float(values.mean()),
