@@ -22,6 +22,7 @@ PUBLIC: Final[Mapping[str, str]] = {
     "elboverse.config.structuring": "validators of options: `in_range`, `one_of`",
     "elboverse.data": "from raw points to `Data`: `prepare`, splits, scalings, fingerprints",
     "elboverse.data.cache": "where what is made of files is kept",
+    "elboverse.data.conditions": "conditions of points, from columns of numbers and names",
     "elboverse.seeding": "addressed random streams: `generator(seed, …)`",
     "elboverse.errors": "the exceptions, each a sentence for the user",
     "elboverse.models": "`NetworkVAE`, on which VAE types with a network are built",

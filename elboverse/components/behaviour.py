@@ -9,14 +9,22 @@ from __future__ import annotations
 import difflib
 import random
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Final, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from elboverse.components.parts import objective_of
+from elboverse.components.probing import (
+    is_same,
+    kept_attributes,
+    kept_buffers,
+    numpy_state,
+    require_registered,
+    restored,
+    what_changed,
+)
 from elboverse.contracts import Model
 from elboverse.errors import PluginError
 from elboverse.theory.elbo import Terms, batch_terms
@@ -44,9 +52,6 @@ FRAMEWORKS: Final = ("torch", "elboverse", "lightning", "pytorch_lightning")
 IGNORED: Final = "elboverse_ignores"
 """The class attribute that says which of its methods a model keeps for another framework."""
 
-TORCHS: Final = frozenset(vars(nn.Module()))
-"""Attributes that torch keeps in every module."""
-
 NEXT_TO_EACH_OTHER: Final = 2
 """Points that are looked at, and axes of a batch of them."""
 
@@ -67,12 +72,12 @@ def require_behaviour(model: Any, points: Tensor, latent_dim: int, who: str, *, 
         PluginError: it breaks the contract.
     """
     require_known_methods(model, who)
-    _require_registered(model, who)
+    require_registered(model, who)
     x = points if len(points) >= NEXT_TO_EACH_OTHER else points.repeat(NEXT_TO_EACH_OTHER, 1)
     noise = torch.linspace(-1.5, 1.5, 2 * len(x) * latent_dim, dtype=x.dtype).to(x.device)
     noise = noise.reshape(2, len(x), latent_dim)
     latents = noise if samples > 1 else noise[:1]
-    with _restored(model):
+    with restored(model):
         model.eval()
         with torch.no_grad():
             _Repeated(model, x, noise, who, training=False).check()
@@ -91,7 +96,7 @@ def require_equal_builds(first: nn.Module, again: nn.Module, who: str) -> None:
         PluginError: they differ, or share one.
     """
     one, other = first.state_dict(), again.state_dict()
-    differs = [name for name in one if name not in other or not _same(one[name], other[name])]
+    differs = [name for name in one if name not in other or not is_same(one[name], other[name])]
     if differs or one.keys() != other.keys():
         name = differs[0] if differs else next(iter(other.keys() - one.keys()))
         raise PluginError(
@@ -164,50 +169,6 @@ def require_known_methods(model: nn.Module, who: str) -> None:
             )
 
 
-def _require_registered(model: nn.Module, who: str) -> None:
-    """Check that no trainable part hides in a list, a tuple or a dict, where torch does not see it."""
-    registered = {id(value) for value in model.parameters()}
-    for where, module in model.named_modules():
-        for name, value in vars(module).items():
-            if name.startswith("_"):
-                continue
-            parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-            for part in parts:
-                inside = list(part.parameters()) if isinstance(part, nn.Module) else [part]
-                if any(isinstance(one, nn.Parameter) and id(one) not in registered for one in inside):
-                    path = f"{where}.{name}" if where else name
-                    raise PluginError(
-                        f"{who}: {path!r} is a {type(value).__name__} with parameters in it, which torch does not see, "
-                        "so they would never train; take nn.ModuleList, nn.ModuleDict or nn.ParameterList"
-                    )
-
-
-@contextmanager
-def _restored(model: nn.Module) -> Iterator[None]:
-    """Give back buffers, attributes, mode and every random state, whatever happens within."""
-    attributes = {name: _own(module) for name, module in model.named_modules()}
-    training = {name: module.training for name, module in model.named_modules()}
-    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-    python, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002 - what a plugin may use
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numbers)  # noqa: NPY002
-            for name, module in model.named_modules():
-                module.training = training.get(name, module.training)
-                before = attributes.get(name, {})
-                for attribute in _own(module).keys() - before.keys():
-                    del vars(module)[attribute]
-                vars(module).update(before)
-            with torch.no_grad():
-                for name, buffer in model.named_buffers():
-                    if name in buffers and buffer.shape == buffers[name].shape:
-                        buffer.copy_(buffers[name])
-
-
 class _Repeated:
     """Calls each method again under equal circumstances, and says what differs and why."""
 
@@ -247,17 +208,17 @@ class _Repeated:
 
     def _twice(self, what: str, method: Callable[[Tensor], Any], value: Tensor) -> DiagonalGaussian:
         given = value.clone()
-        buffers = _buffers(self._model)
+        buffers = kept_buffers(self._model)
         first = self._seeded(method, given)
-        if not _same(given, value):
+        if not is_same(given, value):
             raise PluginError(f"{self._who}: {what} changes its argument in place; work on a copy of it")
         self._require_finite(first, what, value)
-        attributes = _attributes(self._model)
+        attributes = kept_attributes(self._model)
         torch.manual_seed(0)
-        before = torch.get_rng_state(), random.getstate(), _numpy_state()
+        before = torch.get_rng_state(), random.getstate(), numpy_state()
         again = method(value.clone())
         drawn = not torch.equal(before[0], torch.get_rng_state())
-        changed = _changed(attributes, _attributes(self._model))
+        changed = what_changed(attributes, kept_attributes(self._model))
         types = {first.mean.dtype, first.log_var.dtype}
         if types != {value.dtype}:
             given_types = ", ".join(sorted(str(one) for one in types))
@@ -267,7 +228,7 @@ class _Repeated:
                 f"{self._who}: {what} draws random numbers from torch in evaluation mode; noise is passed in by the "
                 "engine, never drawn (return mean and log-variance, not a sample)"
             )
-        if before[1] != random.getstate() or before[2] != _numpy_state():
+        if before[1] != random.getstate() or before[2] != numpy_state():
             raise PluginError(
                 f"{self._who}: {what} draws random numbers from Python or NumPy, so that a run could not be resumed or "
                 "repeated; draw from torch, in training mode alone"
@@ -279,9 +240,9 @@ class _Repeated:
             )
             if not _same_gaussian(first, again):
                 raise PluginError(self._memory)
-        if not self._training and (name := _changed(buffers, _buffers(self._model))):
+        if not self._training and (name := what_changed(buffers, kept_buffers(self._model))):
             raise PluginError(f"{self._who}: {what} changes the buffer {name!r} in evaluation mode; only training may")
-        name = _changed(buffers, _buffers(self._model)) if self._training else ""
+        name = what_changed(buffers, kept_buffers(self._model)) if self._training else ""
         if name and name not in self._model.state_dict():
             raise PluginError(
                 f"{self._who}: {what} changes the buffer {name!r}, which is not persistent, so no checkpoint holds it"
@@ -351,8 +312,7 @@ def _require_gradients(model: Any, x: Tensor, noise: Tensor, who: str) -> None:
         terms = batch_terms(cast(Model, model), x.clone(), noise)
         aim, what = terms.elbo, "the ELBO"
         if callable(getattr(model, "objective", None)):
-            beta = torch.ones((), dtype=x.dtype, device=x.device)
-            aim, what = model.objective(x.clone(), noise, beta), "its objective"
+            aim, what = objective_of(model, x, noise, who), "its objective"
         gradients: tuple[Tensor | None, ...] = (None,) * len(trainable)
         if aim.requires_grad:
             gradients = torch.autograd.grad(aim, list(trainable.values()), allow_unused=True, retain_graph=True)
@@ -375,56 +335,5 @@ def _depends(gaussian: Any, value: Tensor) -> bool:
     return gradient is not None
 
 
-def _numpy_state() -> tuple[Any, ...]:
-    state = cast(tuple[Any, ...], np.random.get_state())  # noqa: NPY002 - what a plugin may use
-    return tuple(part.tobytes() if isinstance(part, np.ndarray) else part for part in state)
-
-
-def _attributes(model: nn.Module) -> dict[str, Any]:
-    """Return what modules hold beside parameters, buffers and submodules; lists and dicts as they are now."""
-    return {
-        f"{where}.{name}" if where else name: value.copy() if isinstance(value, list | dict) else value
-        for where, module in model.named_modules()
-        for name, value in _own(module).items()
-    }
-
-
-def _own(module: nn.Module) -> dict[str, Any]:
-    """Return the attributes of a module that are none of torch's own."""
-    return {
-        name: list(value) if isinstance(value, list) else value
-        for name, value in vars(module).items()
-        if name not in TORCHS and not name.endswith("_hooks") and "_hooks_" not in name
-    }
-
-
-def _buffers(model: nn.Module) -> dict[str, Any]:
-    return {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-
-
-def _changed(before: dict[str, Any], after: dict[str, Any]) -> str:
-    for name, other in after.items():
-        if name not in before:
-            return name
-        one = before[name]
-        if one is other:
-            continue
-        if isinstance(one, Tensor) and isinstance(other, Tensor):
-            if not _same(one, other):
-                return name
-            continue
-        try:
-            equal = type(one) is type(other) and bool(one == other)
-        except (RuntimeError, ValueError, TypeError):
-            equal = False
-        if not equal:
-            return name
-    return ""
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and one.dtype == other.dtype and bool(torch.equal(one, other))
-
-
 def _same_gaussian(one: Any, other: Any) -> bool:
-    return _same(one.mean, other.mean) and _same(one.log_var, other.log_var)
+    return is_same(one.mean, other.mean) and is_same(one.log_var, other.log_var)

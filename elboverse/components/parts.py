@@ -17,7 +17,7 @@ from elboverse.contracts import Support
 from elboverse.errors import ElboverseError, PluginError
 from elboverse.theory.gaussian import DiagonalGaussian
 
-__all__ = ["called", "require_parts", "require_terms", "require_updates"]
+__all__ = ["called", "objective_of", "require_parts", "require_terms", "require_updates"]
 
 POINTS: Final = 3
 VALUES: Final = 4
@@ -214,3 +214,25 @@ def require_updates(optimiser: Any, who: str) -> None:
         )
     if not bool(found[0].isfinite().all()):
         raise PluginError(f"{who}: update(values, gradients, state, rate) makes values that are not finite")
+
+
+def objective_of(model: Any, x: Tensor, noise: Tensor, who: str) -> Tensor:
+    """Return the objective of a model that has its own, at β = 1, once its shape has been checked.
+
+    Args:
+        model: has `objective`; see `contracts.OwnObjective`.
+        x: what a batch holds.
+        noise: of its latents.
+        who: the model and its plugin, for messages.
+
+    Raises:
+        PluginError: it is no number.
+    """
+    with called(who, "objective(x, noise, beta)"):
+        value = model.objective(x.clone(), noise, torch.ones((), dtype=x.dtype, device=x.device))
+    if not isinstance(value, Tensor) or value.ndim:
+        raise PluginError(
+            f"{who}: objective(x, noise, beta) returns {_shown(value)}; expected a tensor of shape (), averaged over "
+            "the points"
+        )
+    return value

@@ -21,7 +21,7 @@ from elboverse.contracts.records import GAUSSIAN_LAYOUT, FamilyLayout, Layout
 from elboverse.data.check import findings
 from elboverse.data.reading import Finding
 from elboverse.data.support import require_support
-from elboverse.errors import ConfigError, PluginError
+from elboverse.errors import ConfigError
 from elboverse.runfile import schema
 from elboverse.theory import families
 from elboverse.theory.families import Family
@@ -85,8 +85,6 @@ def objective_of(config: ExperimentConfig, model: Any, x: Tensor) -> Objective:
         found = families.latents(
             model, x, torch.zeros(len(x), families.latent_dim(model), dtype=x.dtype, device=x.device)
         )
-        if own:
-            _require_objective(model, x, found.z, str(config.model.registered))
     model.train(training_mode)
     if weighted and not hasattr(found.encoder, "log_prob"):
         raise ConfigError(
@@ -130,15 +128,6 @@ def _require_own_alone(config: ExperimentConfig) -> None:
                 f"training.{key}: got {given!r}; expected {expected!r}, since model {config.model.name!r} has an "
                 "objective of its own"
             )
-
-
-def _require_objective(model: Any, x: Tensor, noise: Tensor, who: str) -> None:
-    value = model.objective(x, torch.zeros_like(noise), torch.ones((), dtype=x.dtype, device=x.device))
-    if not isinstance(value, Tensor) or value.ndim:
-        shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-        raise PluginError(
-            f"{who}: objective(x, noise, beta) returns {shown}; expected a tensor of shape (), averaged over the points"
-        )
 
 
 def require_fitting(parts: Sequence[Data], model: Any, config: ExperimentConfig) -> None:
