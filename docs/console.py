@@ -44,8 +44,10 @@ def output_of(command: str, folder: Path) -> str:
 
 def folded(line: str) -> list[str]:
     """Return a line, a long sentence as several; a row of a table stays as it is."""
-    sentence = "  " not in line.strip() and len(line.split()) > line.count(",")
-    return textwrap.wrap(line, 110, subsequent_indent="  ", break_long_words=False) if sentence and line else [line]
+    if "  " in line.strip() or len(line.split()) <= line.count(","):
+        return [line]
+    width = {"width": 110, "subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(line, **width) or [line]  # type: ignore[arg-type]
 
 
 def kept(output: str, count: int) -> str:

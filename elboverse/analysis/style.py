@@ -1,4 +1,4 @@
-"""How figures look: one style for all, ready for print. The only module of the analyses that imports matplotlib.
+"""How figures look: one style for all, ready for print.
 
 Colours are Okabe and Ito's, told apart by the colour-blind; what must be told apart in greyscale differs in
 lightness, line style or marker as well. Figures are drawn without pyplot, so no global state is left behind.

@@ -86,8 +86,8 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
-    The code is 0 for success, 1 for an error told in words, 2 for wrong usage, 3 where `reproduce` measured something
-    else than is expected, and 128 + n for a signal n.
+    The code is 0 for success, 1 for an error (one message, no traceback), 2 for a usage error, 3 where `reproduce`
+    found an expectation that is not met, and 128 + n for a signal n.
     """
     warnings.showwarning = _show_warning
     try:

@@ -58,7 +58,7 @@ def table_of_data_file(path: Path) -> dict[str, Any]:
         ConfigError: it is a run file.
     """
     if path.name == "run.h5":
-        raise ConfigError(f"{path}: is the file of a run; --resume goes on with it, and --like repeats it")
+        raise ConfigError(f"{path}: is the file of a run; --resume continues it, and --like repeats it")
     stem = path.name.split(".")[0]
     name = re.sub(r"[^\w .-]+", "-", stem).strip("-. ")[:60] or "own"
     rates = {"learning_rate": 3e-3, "variance_learning_rate": 3e-3}

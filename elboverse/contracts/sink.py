@@ -22,7 +22,7 @@ class RunDescription:
     """What a sink is told of a run before the first record.
 
     Args:
-        folder: of the run, which is there; ``run.h5`` is in it, and what a sink writes belongs into it too.
+        folder: of the run, which is there; ``run.h5`` is in it, and what a sink writes belongs in it too.
         name: of the run.
         config: the resolved config, as a table.
         components: kind, name, plugin, distribution and version of what the run is made of.
