@@ -12,8 +12,8 @@ HEAD = """# The command line
 
 This page is generated from the commands' own help by `nox -s docs`.
 
-Exit codes: 0 success, 1 error (one message, no traceback), 2 usage error, 3 `reproduce` found an expectation that is not
-met, 128 + n ended by signal n (130 after Ctrl-C).
+Exit codes: 0 success, 1 error (one message, no traceback), 2 usage error, 3 `reproduce` found an expectation not met,
+128 + n ended by signal n (130 after Ctrl-C).
 """
 
 

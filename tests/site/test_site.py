@@ -86,6 +86,12 @@ def test_formulas_are_shown_without_a_script(site: Path) -> None:
     assert "\\frac" not in text
 
 
+def test_examples_of_docstrings_are_code(site: Path) -> None:
+    text = (site / "reference" / "theory.html").read_text(encoding="utf-8")
+    assert text.count("Examples:") > 10
+    assert "<blockquote>" not in text
+
+
 def test_every_key_of_a_component_has_a_type_and_a_meaning() -> None:
     page = runpy.run_path(str(DOCS / "generate_configuration.py"))["page"]()
     rows = [line.replace("\\|", "").split(" | ") for line in page.splitlines() if line.startswith("| `")]
