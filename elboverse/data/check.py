@@ -14,7 +14,10 @@ from elboverse.data.reading.findings import Finding
 __all__ = ["MOST_POINTS", "TIES", "Ties", "findings", "ties"]
 
 MOST_POINTS: Final = 5000
-"""How many training points are looked at."""
+"""How many training points are looked at, at most."""
+
+MOST_VALUES: Final = 1 << 21
+"""How many of their values, so that large images cost no more than a second."""
 
 TIES: Final = 0.05
 """Share of the values of a dimension that repeat from which on a continuous density is in danger."""
@@ -90,9 +93,10 @@ def findings(data: Data, support: Support | None = None) -> list[Finding]:
         return [*said, _all_counts(data, raw)]
     coarse = raw.std(0) < COARSE
     said += _some(data, binary, coarse, "hold 0 and 1 alone", '"bernoulli"')
-    repeating = counts & _repeats(seen)
+    repeats = _repeats(seen)
+    repeating = counts & repeats
     said += _some(data, repeating, coarse, "hold whole numbers ≥ 0", '"poisson" or "negative-binomial"')
-    tied = _repeats(seen) & varies & ~binary & ~counts
+    tied = repeats & varies & ~binary & ~counts
     if bool(tied.any()):
         ordered = raw[:, tied].sort(0).values
         steps = ordered[1:] - ordered[:-1]
@@ -109,7 +113,8 @@ def findings(data: Data, support: Support | None = None) -> list[Finding]:
 
 def _seen(data: Data) -> Tensor:
     """Return training points as the model sees them, float64."""
-    return data.scaled(data.train[:MOST_POINTS]).double()
+    count = max(2, min(MOST_POINTS, MOST_VALUES // data.dimension))
+    return data.scaled(data.train[:count]).double()
 
 
 def _repeats(seen: Tensor) -> Tensor:

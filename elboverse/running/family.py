@@ -25,6 +25,7 @@ from elboverse.errors import ConfigError
 from elboverse.runfile import schema
 from elboverse.theory import families
 from elboverse.theory.families import Family
+from elboverse.theory.gaussian import DiagonalGaussian
 from elboverse.training.family_gradients import ELBO, Objective
 from elboverse.training.without_latents import (
     MOST_POINTS,
@@ -222,11 +223,16 @@ def describe_family(model: Any, family: Family, parts: Sequence[Data]) -> dict[s
     }
 
 
-def _fit_without_latents(model: Any, *, gaussian: bool) -> Callable[..., list[float]] | None:
+def _fit_without_latents(model: Any, dimension: int, *, gaussian: bool) -> Callable[..., list[float]] | None:
     """Return what fits the model without latents: (training points, others …) → log-likelihoods; None where unknown."""
     likelihood = getattr(model, "likelihood", None)
     if isinstance(likelihood, Likelihood):
-        return functools.partial(log_likelihood_without_latents, likelihood)
+        constant = _constant(likelihood, dimension)
+        if not isinstance(constant, DiagonalGaussian):
+            return functools.partial(log_likelihood_without_latents, likelihood)
+        log_var = constant.log_var
+        first = log_var if log_var.ndim < 2 else log_var[0]
+        return functools.partial(gaussian_without_latents, first, log_var.requires_grad)
     if not gaussian:
         return None
     training = model.training
@@ -236,9 +242,16 @@ def _fit_without_latents(model: Any, *, gaussian: bool) -> Callable[..., list[fl
     return functools.partial(gaussian_without_latents, log_var, log_var.requires_grad)
 
 
+def _constant(likelihood: Any, dimension: int) -> Any:
+    """Return p(x|z) of a likelihood for outputs that are all 0, as if they were learned."""
+    like = next(likelihood.parameters(), torch.zeros(()))
+    outputs = torch.zeros(likelihood.outputs, 1, dimension, device=like.device, dtype=like.dtype, requires_grad=True)
+    return likelihood(outputs.unbind(0))
+
+
 def _without_latents(model: Any, parts: Sequence[Data], *, gaussian: bool) -> dict[str, Any]:
     """Return ELBO_0 of the first few replicas by split, where the likelihood is one that can be fitted by itself."""
-    fit = _fit_without_latents(model, gaussian=gaussian)
+    fit = _fit_without_latents(model, parts[0].dimension, gaussian=gaussian)
     if fit is None or parts[0].stream is not None:
         return {}
     by_data: dict[int, list[float]] = {}

@@ -8,6 +8,7 @@ is 0 at full posterior collapse, in nats, and comparable between likelihoods of 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -21,7 +22,13 @@ from elboverse.theory.identities import LOG_VAR_FLOOR
 __all__ = ["MOST_POINTS", "gaussian_without_latents", "log_likelihood_without_latents"]
 
 MOST_POINTS: Final = 2000
-"""How many points it is fitted on and evaluated on, so that it costs a second at most."""
+"""How many points it is fitted on and evaluated on, at most."""
+
+FLAT: Final = 1e-5
+"""Largest slope, in nats per unit of an output, that counts as none."""
+
+MOST_VALUES: Final = 1 << 19
+"""How many of their values, so that it costs a second or two with images."""
 
 
 class _Constant(torch.nn.Module):
@@ -50,10 +57,8 @@ def log_likelihood_without_latents(likelihood: Any, train: Tensor, *others: Tens
     Returns:
         The mean over the training points, then over each of the others; not a number where it could not be fitted.
     """
-    train = train[:MOST_POINTS].double()
+    train = train[: max(2, min(MOST_POINTS, MOST_VALUES // max(1, train.shape[-1])))].double()
     outputs = torch.zeros(likelihood.outputs, train.shape[-1], dtype=torch.float64)
-    if getattr(likelihood, "location", False):
-        outputs[0] = train.mean(0)
     with torch.random.fork_rng(devices=[]):
         model = _Constant(copy.deepcopy(likelihood).double().cpu(), outputs)
 
@@ -61,11 +66,36 @@ def log_likelihood_without_latents(likelihood: Any, train: Tensor, *others: Tens
         mean: Tensor = families.decode(model, points.new_zeros(len(points), 1), points).log_prob(points).mean()
         return -mean
 
+    with torch.no_grad():
+        starts = _starts(likelihood, train)
+        found = []
+        for start in starts:
+            model.outputs[0] = start
+            value = float(loss(train))
+            found.append(value if math.isfinite(value) else math.inf)
+        model.outputs[0] = starts[found.index(min(found))]
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.LBFGS(parameters, max_iter=100, line_search_fn="strong_wolfe")
+    slopes = torch.autograd.grad(loss(train), parameters, allow_unused=True)
+    if all(slope is None or float(slope.abs().max()) < FLAT for slope in slopes):
+        with torch.no_grad():  # without torch's optimisers, whose first one takes seconds to import
+            return [-float(loss(points[:MOST_POINTS].double())) for points in (train, *others)]
+    optimiser = torch.optim.LBFGS(parameters, max_iter=40, tolerance_grad=FLAT, line_search_fn="strong_wolfe")
     optimiser.step(_closure(optimiser, lambda: loss(train)))
     with torch.no_grad():
         return [-float(loss(points[:MOST_POINTS].double())) for points in (train, *others)]
+
+
+def _starts(likelihood: Any, train: Tensor) -> list[Tensor]:
+    """Return outputs that may be the best already, by what the likelihood is defined on, shape (D,) each."""
+    mean = train.mean(0)
+    if getattr(likelihood, "location", False):
+        return [mean]
+    least = 1e-6
+    if likelihood.support in {"binary", "unit", "open-unit"}:
+        guess = mean.clamp(least, 1 - least).logit()
+    else:
+        guess = mean.clamp_min(least).log()
+    return [guess, -guess, torch.zeros_like(guess)]
 
 
 def gaussian_without_latents(log_var: Tensor, is_learned: bool, train: Tensor, *others: Tensor) -> list[float]:
