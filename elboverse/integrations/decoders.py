@@ -120,13 +120,14 @@ class Foreign:
         return drawn
 
 
-def decoded(p: Any, x: Tensor, argument: str = "p") -> Decoded:
+def decoded(p: Any, x: Tensor, argument: str = "p", *, look: bool = True) -> Decoded:
     """Return what a user's decoder gave, seen as p(x|z).
 
     Args:
         p: a torch distribution, a decoder distribution of ours, a `DiagonalGaussian`, or a pair (mean, log_var).
         x: the points, shape (B, …).
         argument: how messages call it.
+        look: whether to look at the values, for which a device has to wait.
 
     Raises:
         DataError: it is none of these, or does not fit the points. The message says what to pass.
@@ -138,7 +139,7 @@ def decoded(p: Any, x: Tensor, argument: str = "p") -> Decoded:
         given = getattr(p, "given", None)  # what is not modelled of the points, such as their total count
         return Family(p if given is None else given(x.flatten(1)), tuple(x.shape[1:]))
     if isinstance(p, torch_distributions.Distribution):
-        return _of_torch(p, x, argument)
+        return _of_torch(p, x, argument, look)
     if isinstance(p, tuple) and len(p) == 2 and all(isinstance(part, Tensor) for part in p):
         mean, log_var = (float32_at_least(part) for part in p)
         _require_fit(tuple(mean.shape), mean.device, x, argument)
@@ -161,14 +162,15 @@ def float32_at_least(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in _HALVES else tensor
 
 
-def _of_torch(p: Any, x: Tensor, argument: str) -> Decoded:
+def _of_torch(p: Any, x: Tensor, argument: str, look: bool) -> Decoded:
     base = p
     while isinstance(base, torch_distributions.Independent):
         base = base.base_dist
     values = (*base.batch_shape, *base.event_shape) or tuple(base.mean.shape)  # scvi-tools' have no batch_shape
     _require_fit(values, _device_of(base), x, argument)
     axes = x.ndim - 1
-    _require_support(base, argument)
+    if look:
+        _require_support(base, argument)
     parts = _family(base, axes)
     if parts is not None:
         return Family(parts, tuple(x.shape[1:]))

@@ -25,8 +25,15 @@ from elboverse.integrations.decoders import decoded
 from elboverse.integrations.encoders import encoded, seen_prior
 from elboverse.integrations.keeping import Keeper, Status
 from elboverse.integrations.leaving import Leaving
+from elboverse.integrations.looking import (
+    require_finite_beta,
+    require_one_device,
+    require_positive_spread,
+    unlikely_values,
+)
 from elboverse.integrations.points import Callables, as_points, evaluation_of, point_table
-from elboverse.integrations.rows import Row, packed
+from elboverse.integrations.processes import full_precision, is_distributed, outside_of_compiled, with_samples
+from elboverse.integrations.rows import SCALARS, Row, packed
 from elboverse.runfile import RUN_FILE
 
 __all__ = ["Recording", "record"]
@@ -128,12 +135,13 @@ class Recording:
         self._accumulate, self._strict, self._interval = max(1, accumulate), strict, snapshot_every_seconds
         self._calls: list[Row] = []
         self._told: set[str] = set()
+        self._taken = 0
         self._closed = False
         self.last_evaluated: int | None = None
         self._last_transfer = time.monotonic()
         self._keeper: Keeper | None = None
         self._step = step or 0
-        if not _is_distributed() or torch_distributed.get_rank() == 0:
+        if not is_distributed() or torch_distributed.get_rank() == 0:
             self._keeper = Keeper(
                 self.path,
                 name=name,
@@ -150,6 +158,8 @@ class Recording:
         self._dimension, self._latent_dim = dimension, latent_dim
         self._flushed = self._step
         self._leaving = Leaving(self.close)
+        for name in ("loss", "step"):
+            setattr(self, name, outside_of_compiled(getattr(self, name)))
 
     @property
     def step_count(self) -> int:
@@ -176,13 +186,18 @@ class Recording:
             DataError: no loss can be returned, because the arguments do not fit; the message says which
                 one, and what to pass.
         """
-        with _full_precision(x):
-            posterior = encoded(q, len(x))
-            latents = latent_averages(posterior, seen_prior(prior, posterior), _with_samples(z, posterior.mean))
-            decoder = decoder_averages(decoded(p, x), x)
-            kl = latents.total if beta == 1 else float(beta) * latents.total
+        beta = require_finite_beta(beta)
+        with full_precision(x):
+            posterior, look = encoded(q, len(x)), self._looks(q)
+            distribution = decoded(p, x, look=look)
+            require_one_device(x, posterior)
+            latents = latent_averages(posterior, seen_prior(prior, posterior), with_samples(z, posterior.mean))
+            decoder = decoder_averages(distribution, x)
+            kl = latents.total if beta == 1 else beta * latents.total
             total = kl - decoder.log_likelihood
         with self.safely():
+            if look:
+                self._say(unlikely_values(x, distribution))
             self._take(x, decoder, latents, beta, None)
         return total / self._accumulate if self._accumulate > 1 else total
 
@@ -220,13 +235,18 @@ class Recording:
                 if mean is None or log_var is None:
                     raise DataError("q: got None; expected the distribution of z: pass q, or both mean and log_var")
                 q = (mean, log_var)
-            posterior = encoded(q, None if x is None else len(x))
-            latents = latent_averages(posterior, seen_prior(prior, posterior), _with_samples(z, posterior.mean))
+            beta = require_finite_beta(beta)
+            posterior, look = encoded(q, None if x is None else len(x)), self._looks(q)
+            distribution = None if p is None or x is None else decoded(p, x, look=look)
+            require_one_device(x, posterior)
+            latents = latent_averages(posterior, seen_prior(prior, posterior), with_samples(z, posterior.mean))
             decoder = None
             if p is not None:
-                if x is None:
+                if x is None or distribution is None:
                     raise DataError("x: got None; expected the points, since p is given: pass x")
-                decoder = decoder_averages(decoded(p, x), x)
+                decoder = decoder_averages(distribution, x)
+                if look:
+                    self._say(unlikely_values(x, distribution))
             if log_likelihood is not None:
                 kind = posterior.mean
                 value = torch.as_tensor(log_likelihood, dtype=kind.dtype, device=kind.device).mean()
@@ -309,6 +329,19 @@ class Recording:
     def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
         self.close("finished" if kind is None else "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
 
+    def _looks(self, q: Any) -> bool:
+        """Return whether the values of this call are looked at: now and then, since a device has to wait for that."""
+        look = self._taken % ROWS_PER_TRANSFER == 0
+        if look:
+            require_positive_spread(q)
+        return look
+
+    def _say(self, sentences: list[str]) -> None:
+        for sentence in sentences:
+            if self._strict:
+                raise DataError(sentence)
+            self._tell(sentence)
+
     def _fits(self, x: Tensor | None, latent_dim: int) -> None:
         given = None if x is None else x[0].numel()
         self._dimension = self._dimension or given
@@ -324,12 +357,12 @@ class Recording:
                 "first posterior says"
             )
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator] # a step that is compiled as a whole breaks here
     def _take(
         self, x: Tensor | None, decoder: DecoderAverages, latents: LatentAverages, beta: float, loss: Any
     ) -> None:
         """Keep a step. No kernel is run and nothing is copied but what belongs to the user and changes in place."""
         self._fits(x, len(latents.kl))
+        self._taken += 1
         log_var = decoder.log_var
         self._calls.append(
             Row(
@@ -337,7 +370,7 @@ class Recording:
                 None if decoder.log_reference is None else decoder.log_reference.detach(),
                 None if decoder.entropy is None else decoder.entropy.detach(),
                 None if log_var is None else log_var.detach().clone(),
-                float(beta),
+                beta,
                 None if loss is None else torch.as_tensor(loss).detach().clone(),
                 latents.kl.detach(),
                 latents.encoder_entropy,
@@ -352,7 +385,7 @@ class Recording:
         waited = waiting % 16 == 0 and time.monotonic() - self._last_transfer > min(
             SECONDS_BETWEEN_TRANSFERS, self._interval
         )
-        if waiting >= ROWS_PER_TRANSFER or (waited and not _is_distributed()):
+        if waiting >= ROWS_PER_TRANSFER or (waited and not is_distributed()):
             self._flush()
             if self._keeper is not None:
                 self._keeper.save_if_due(self._step)
@@ -366,18 +399,23 @@ class Recording:
         whole = count * self._accumulate  # calls of an update that is not complete wait
         table = packed(self._calls[:whole]).unflatten(0, (count, self._accumulate)).mean(1)
         self._calls, self._flushed = self._calls[whole:], self._step
-        if _is_distributed() and not alone:
+        if is_distributed() and not alone:
             torch_distributed.all_reduce(table)
             table = table / torch_distributed.get_world_size()
         if self._keeper is None:
             return
         values = table.cpu().numpy()
-        finite = np.isfinite(values[:, 0])
-        if not finite.all():
-            self._tell(
-                f"log_likelihood is not finite at step {first + int(np.argmin(finite)):,}: look at x, at the decoder's "
-                "variance and at the learning rate. Recording continues."
-            )
+        kl = values[:, len(SCALARS) : len(SCALARS) + (self._latent_dim or 0)].sum(1)
+        for name, terms, where in (
+            ("log_likelihood", values[:, 0], "x, at the decoder's variance"),
+            ("kl", kl, "the encoder's mean and log-variance"),
+        ):
+            finite = np.isfinite(terms)
+            if not finite.all():
+                self._tell(
+                    f"{name} is not finite at step {first + int(np.argmin(finite)):,}: look at {where} and at the "
+                    "learning rate. Recording continues."
+                )
         self._keeper.dimension, self._keeper.latent_dim = self._dimension, self._latent_dim
         self._keeper.append_rows(first, values)
 
@@ -400,27 +438,3 @@ class Recording:
         if sentence not in self._told and len(self._told) < 20:
             self._told.add(sentence)
             warnings.warn(f"elboverse.record: {sentence}", RuntimeWarning, stacklevel=4)
-
-
-def _is_distributed() -> bool:
-    return (
-        torch_distributed.is_available()
-        and torch_distributed.is_initialized()
-        and torch_distributed.get_world_size() > 1
-    )
-
-
-@contextmanager
-def _full_precision(x: Tensor) -> Iterator[None]:
-    """Without autocast: sums of many terms need float32."""
-    kind = x.device.type
-    if kind != "meta" and torch.is_autocast_enabled(kind):
-        with torch.autocast(kind, enabled=False):
-            yield
-    else:
-        yield
-
-
-def _with_samples(z: Tensor | None, mean: Tensor) -> Tensor | None:
-    """Return samples with an axis K in front."""
-    return z.unsqueeze(0) if z is not None and z.ndim == mean.ndim else z
