@@ -226,7 +226,7 @@ def objective_of(model: Any, x: Tensor, noise: Tensor, who: str) -> Tensor:
         who: the model and its plugin, for messages.
 
     Raises:
-        PluginError: it is no number.
+        PluginError: it is not a number of shape ().
     """
     with called(who, "objective(x, noise, beta)"):
         value = model.objective(x.clone(), noise, torch.ones((), dtype=x.dtype, device=x.device))
