@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tomli_w
+import torch
 
 import elboverse
 from elboverse.cli import main
@@ -227,3 +228,14 @@ def test_a_run_whose_sink_is_no_longer_installed_is_resumed_with_other_sinks(
     with pytest.raises(ConfigError, match=r"made with tried-dist 1\.2\.3, which is missing: pip install tried-dist==1"):
         elboverse.resume(tmp_path / "run", overrides=["training.epochs=4"])
     elboverse.resume(tmp_path / "run", overrides=["training.epochs=4", "sinks=[]"]).close()
+
+
+def test_an_object_with_the_four_methods_follows_a_loop_of_ones_own(tmp_path: Path) -> None:
+    follower = Follower()
+    x, latents = torch.rand(8, 4), torch.zeros(8, 2)
+    with elboverse.record(tmp_path / "run", sinks=[follower]) as run:
+        for _ in range(3):
+            run.loss(x=x, q=(latents, latents), p=(torch.zeros(8, 4), torch.zeros(())))
+    assert follower.calls[0] == "begin 0 of 0"
+    assert "Rows" in follower.calls
+    assert follower.calls[-2:] == ["saved 3", "end finished"]
