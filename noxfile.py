@@ -98,11 +98,11 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
-@nox.parametrize("peer", ["plain", "lightning", "pythae", "scvi", "diffusers"])
+@nox.parametrize("peer", ["plain", "lightning", "pythae", "scvi", "diffusers", "jax"])
 def peers(session: nox.Session, peer: str) -> None:
     """The how-to scripts, each with its peer in an environment of its own, and what they record checked."""
-    extra = "" if peer == "plain" else f"[{peer}]"
-    install(session, f".{extra}", "pytest")
+    extra = "" if peer in {"plain", "jax"} else f"[{peer}]"
+    install(session, f".{extra}", "pytest", *(["jax"] if peer == "jax" else []))
     tests = [str(path) for path in sorted(Path("tests/peers").glob(f"test_{peer}*.py"))]
     session.run("pytest", "-p", "no:cacheprovider", "-W", "default", *tests, env=ONE_THREAD)
 
