@@ -19,7 +19,7 @@ from elboverse.cli.figures import check_figure, write_figure
 from elboverse.cli.tables import print_result
 from elboverse.components.registry import discover
 from elboverse.config import anchored, apply_override, from_table, read_table
-from elboverse.config.own_data import is_data_file
+from elboverse.config.own_data import is_data_file, table_of_data_file
 from elboverse.errors import ConfigError
 from elboverse.runfile import Run
 from elboverse.running.sweep import train_sweep
@@ -74,6 +74,8 @@ def choose_h(
         check_figure(figure, moving=False)
     wanted = None if span is None else _span(span)
     table = dict(read_table(source))
+    if is_data_file(Path(source)):  # exact and quick for any number of points
+        table = table_of_data_file(Path(source), linear=True)
     for override in overrides:
         apply_override(table, override)
     table = anchored(table, Path.cwd())

@@ -48,11 +48,15 @@ def is_data_file(path: Path) -> bool:
     return bool(suffixes) and suffixes[-1] in DATA_SUFFIXES
 
 
-def table_of_data_file(path: Path) -> dict[str, Any]:
+def table_of_data_file(path: Path, *, linear: bool = False) -> dict[str, Any]:
     """Return the raw config that stands for a data file: a VAE with a learned variance on standardised dimensions.
 
     A small file gets a linear VAE that is trained until it is stationary, which is probabilistic PCA at its optimum:
     on new rows it beats a network that saw a few hundred by far, and it takes seconds. A larger file gets a network.
+
+    Args:
+        path: of the file.
+        linear: take the linear VAE for a large file too.
 
     Raises:
         ConfigError: it is a run file.
@@ -73,7 +77,7 @@ def table_of_data_file(path: Path) -> dict[str, Any]:
     return {
         "name": name if re.match(r"\w", name) else f"own {name}",
         "dataset": {"name": "array", "path": os.path.abspath(path), "scaling": "standard", "held_out": 0.2},  # noqa: PTH100
-        **(small if path.stat().st_size < _SMALL else large),
+        **(small if linear or path.stat().st_size < _SMALL else large),
     }
 
 

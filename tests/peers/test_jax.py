@@ -30,18 +30,15 @@ def test_a_recorded_step_is_compared_with_the_step_under_jax(
     pairs = [
         (
             jax_loop(points.numpy(), batch_size, latent_dim, hidden, steps),
-            our_loop(
-                *(points, steps, batch_size),
-                **{"latent_dim": latent_dim, "network": {"name": "mlp", "hidden": [hidden]}},
-            ),
+            our_loop(points, steps, batch_size, latent_dim=latent_dim, network={"name": "mlp", "hidden": [hidden]}),
         )
         for _ in range(ROUNDS)
     ]
     ratios = sorted(ours / theirs for theirs, ours in pairs)
     theirs, ours = (1e3 * min(column) / steps for column in zip(*pairs, strict=True))
     with capsys.disabled():
-        print(
+        sys.stdout.write(
             f"\nD={dimension} H={latent_dim} hidden {hidden} B={batch_size}: JAX {theirs:.3f} ms, ours {ours:.3f} ms, "
-            f"ours / JAX {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+            f"ours / JAX {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})\n"
         )
     assert ratios[0] > 0
