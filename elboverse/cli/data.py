@@ -158,7 +158,11 @@ def _listed(registry: Registry, registered: Registered) -> dict[str, Any]:
     }
     try:
         fields = attrs.fields(registered.config_class())
-        needed = [field.alias or field.name for field in fields if field.init and field.default is attrs.NOTHING]
+        needed = [
+            field.alias or field.name
+            for field in fields
+            if field.init and field.default is attrs.NOTHING and field.metadata.get("elboverse.default") is None
+        ]
         if needed:
             return row | {"state": f"needs {', '.join(f'dataset.{key}' for key in needed)}"}
         state, places = availability(_select(registry, {"name": registered.name}).options)

@@ -118,7 +118,7 @@ def build_categorical(options: CategoricalOptions, data_shape: tuple[int, ...]) 
     dimension = math.prod(data_shape)
     if dimension % options.categories:
         raise ConfigError(
-            f"model.likelihood.categories: got {options.categories}; expected a divisor of the {dimension} dimensions, "
+            f"likelihood.categories: got {options.categories}; expected a divisor of the {dimension} dimensions, "
             "since each variable takes that many"
         )
     return CategoricalLikelihood(options.categories)
