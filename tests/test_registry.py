@@ -194,6 +194,16 @@ def test_what_a_config_does_not_name_is_built_in_whatever_plugins_offer(install:
         from_table({"dataset": "circle", "model": {"network": "mlp"}}, registry)
 
 
+def test_a_shipped_config_means_what_is_built_in_whatever_plugins_offer(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("rings", GOOD.format(name="circle"))
+    monkeypatch.setenv("ELBOVERSE_LOAD_PLUGINS", "rings")
+    assert elboverse.load_config("circle").dataset.registered.plugin.name == "built-in"
+    with pytest.raises(ConfigError, match="several plugins offer a dataset named 'circle'"):
+        elboverse.load_config("circle", ["dataset=circle"])
+
+
 def test_a_run_goes_on_with_the_plugin_that_it_used_where_a_built_in_has_its_name_now(install: Install) -> None:
     install("rings", GOOD.format(name="Circle"))
     used = [{"kind": "dataset", "name": "circle", "distribution": "rings-dist", "version": "1.2.3"}]

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from elboverse.components.hookspecs import HOOKS
+from elboverse.components.registry import Registry, discover
 from elboverse.config.own_data import is_data_file, table_of_data_file, with_paths_from
 from elboverse.errors import ConfigError, Fault, UnknownKey, nearest
 
@@ -75,7 +77,8 @@ def read_table(source: str | Path | None) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAXIMUM_BYTES:
             raise ConfigError(f"{path}: more than {MAXIMUM_BYTES:,} bytes; a config is a small TOML file")
-        return with_paths_from(path.parent, tomllib.loads(path.read_text(encoding="utf-8-sig")))
+        table = with_paths_from(path.parent, tomllib.loads(path.read_text(encoding="utf-8-sig")))
+        return _as_shipped(table, discover()) if path in named_configs().values() else table
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -84,6 +87,21 @@ def read_table(source: str | Path | None) -> dict[str, Any]:
         raise ConfigError(f"{path}: no valid TOML: {error}") from error
     except (RecursionError, ValueError) as error:
         raise ConfigError(f"{path}: no usable TOML: {error}") from error
+
+
+def _as_shipped(table: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+    """Return the table of a shipped config with the built-in components named so that no plugin's can be meant."""
+    meant: dict[str, Any] = {}
+    for key, value in table.items():
+        kind = "annealing" if key == "learning_rate_schedule" else key
+        meant[key] = value
+        if isinstance(value, Mapping):
+            inner = meant[key] = _as_shipped(value, registry)
+            if kind in HOOKS and isinstance(inner.get("name"), str):
+                inner["name"] = registry.default(kind, inner["name"])
+        elif kind in HOOKS and isinstance(value, str):
+            meant[key] = registry.default(kind, value)
+    return meant
 
 
 def find_config(source: str | Path) -> Path:
