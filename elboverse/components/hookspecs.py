@@ -140,7 +140,7 @@ KINDS: Final = (
         "launcher",
         "elboverse_launchers",
         ("options",),
-        "a `launching.Launcher`",
+        "a `contracts.Launcher`",
         "launchers of studies",
         ("check", "launch", "stop"),
     ),

@@ -25,7 +25,7 @@ TRACEBACK_FILE: Final = "error.txt"
 
 
 def perform(job: Job, report: Callable[[Progress], None] | None = None) -> Outcome:
-    """Train the run of a job, or resume it where its run file is there; see `launching.Perform`."""
+    """Train the run of a job, or resume it where its run file is there; see `contracts.Perform`."""
     os.environ["OMP_NUM_THREADS"] = str(job.threads)
     torch.set_num_threads(job.threads)
     with warnings.catch_warnings(record=True) as caught:

@@ -68,7 +68,7 @@ class Local:
         self._stopping = True
 
     def launch(self, jobs: Sequence[Job], perform: Perform) -> Iterator[Progress | Outcome]:
-        """Train all jobs; see `launching.Launcher`."""
+        """Train all jobs; see `contracts.Launcher`."""
         waiting, asked = deque(jobs), False
         running: dict[Any, tuple[ForkServerProcess, Job]] = {}
         try:
