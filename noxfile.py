@@ -98,7 +98,7 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
-@nox.parametrize("peer", ["plain", "lightning", "pythae", "scvi", "diffusers", "jax"])
+@nox.parametrize("peer", ["plain", "lightning", "pythae", "scvi", "diffusers", "transformers", "jax"])
 def peers(session: nox.Session, peer: str) -> None:
     """The how-to scripts, each with its peer in an environment of its own, and what they record checked."""
     extra = "" if peer in {"plain", "jax"} else f"[{peer}]"

@@ -439,3 +439,11 @@ def test_a_step_adds_no_transfer_to_the_host_and_few_kernels_to_the_users_own(tm
         names = [event.name for event in profiled.events()]
     assert "aten::item" not in names
     assert sum(name in {"aten::sum", "aten::mean", "aten::mv", "aten::mse_loss", "aten::exp"} for name in names) <= 8
+
+
+def test_a_sink_that_is_named_follows_the_recording(tmp_path: Path) -> None:
+    with elboverse.record(tmp_path / "run", sinks=["csv"]) as run:
+        for number in range(5):
+            run.loss(*gaussian_step(number))
+    tables = list((tmp_path / "run").rglob("*.csv"))
+    assert any(len(table.read_text().splitlines()) == 6 for table in tables), tables

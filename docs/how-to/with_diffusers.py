@@ -13,3 +13,5 @@ images = torch.rand(64, 3, 16, 16) * 2 - 1
 report = elboverse.judge(encoder_of(vae), None, images, name="autoencoder-kl")
 print(report)
 report.save(sys.argv[1])
+with torch.no_grad():
+    print(float(vae.encode(images).latent_dist.kl().mean()))

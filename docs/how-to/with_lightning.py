@@ -41,4 +41,3 @@ trainer = lightning.Trainer(
     callbacks=[Record(sys.argv[1], data=data[500:])],
 )  # fmt: skip
 trainer.fit(VAE(), DataLoader(TensorDataset(data[:500]), batch_size=50))
-print(float(trainer.callback_metrics["loss"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from elboverse.components.registry import Selection
 from elboverse.contracts import Ending, Evaluation, RunDescription, Sink
 from elboverse.errors import RunFileError
 from elboverse.integrations.findings import findings
@@ -51,7 +52,7 @@ class Keeper:
         step: int | None,
         overwrite: bool,
         interval: float,
-        sinks: Sequence[Sink],
+        sinks: Sequence[Sink | str | Mapping[str, Any]],
     ) -> None:
         self.path = path
         self.dimension: int | None = None
@@ -60,7 +61,8 @@ class Keeper:
         self.with_loss = False
         self.first_step = step or 0
         self._name, self._interval, self._overwrite = name, interval, overwrite
-        self._sinks = chosen_sinks((), sinks)
+        named = [sink for sink in sinks if isinstance(sink, str | Mapping)]
+        self._sinks = chosen_sinks(_selected(named), [sink for sink in sinks if not isinstance(sink, str | Mapping)])
         self._ending: Ending = "interrupted"
         self._told = False
         self._with_reference: bool | None = None
@@ -210,3 +212,14 @@ class Keeper:
             replicas=1,
             done=self.first_step,
         )
+
+
+def _selected(sinks: Sequence[str | Mapping[str, Any]]) -> list[Selection]:
+    """Return sinks that a caller names, as a config would: installed plugins are looked for only then."""
+    if not sinks:
+        return []
+    from elboverse.components.registry import discover  # plugins are imported, for those alone who name a sink
+    from elboverse.config.structuring import build_converter, structure_selection
+
+    registry = discover()
+    return [structure_selection(build_converter(registry), registry, "sink", sink) for sink in sinks]

@@ -48,27 +48,45 @@ class Record(Callback):  # type: ignore[misc, unused-ignore] # lightning is not 
         self._encode = encode or (lambda module, x: module.encode(x))
         self._decode = decode or (lambda module, z: module.decode(z))
         self.recording: Recording | None = None
+        self._batch: Any = None
+        self._terms: tuple[Any, Any, Any] | None = None
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002 - lightning's signature
         """Begin to record; a run that Lightning continues from a checkpoint is continued at its step."""
         options = self._options | ({"resume": True, "step": trainer.global_step} if trainer.global_step else {})
         self.recording = record(self._path, **options)
 
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        """Remember the points of the batch."""
+        self._batch, self._terms = batch[0] if isinstance(batch, tuple | list) else batch, None
+
+    def on_after_backward(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002 - lightning's signature
+        """Work out q and p before the update, so that they are those of the loss."""
+        if self.recording is not None and self._terms is None:
+            with self.recording.safely():
+                self._terms = self._of_batch(pl_module)
+
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        """Record the step, from the points of the batch."""
-        if self.recording is None:
+        """Record the step."""
+        if self.recording is None or self._batch is None:
             return
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        with self.recording.safely():
+            q, p, z = self._of_batch(pl_module) if self._terms is None else self._terms
+            self.recording.step(self._batch, q, p, z=z, loss=loss if self._loss else None)
+        self._batch = self._terms = None
+
+    def _of_batch(self, module: Any) -> tuple[Any, Any, Any]:
         import torch  # lightning has imported it
 
-        x = batch[0] if isinstance(batch, tuple | list) else batch
-        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        with torch.no_grad(), self.recording.safely():
-            q = self._encode(pl_module, x)
-            from elboverse.integrations.encoders import encoded
+        from elboverse.integrations.encoders import encoded
 
+        x = self._batch
+        devices = [x.device] if x.device.type == "cuda" else []
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):  # the random numbers of training stay its own
+            q = self._encode(module, x)
             z = encoded(q, len(x)).sample(1)
-            p = self._decode(pl_module, z[0])
-            self.recording.step(x, q, p, z=z, loss=loss if self._loss else None)
+            return q, self._decode(module, z[0]), z
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Evaluate on the held-out points."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -55,7 +55,7 @@ def record(
     learns_decoder_variance: bool | None = None,
     strict: bool = False,
     snapshot_every_seconds: float = 10.0,
-    sinks: Sequence[Sink] = (),
+    sinks: Sequence[Sink | str | Mapping[str, Any]] = (),
 ) -> Recording:
     """Return a recording of a training loop; use it in a ``with`` block, or call `Recording.close` at the end.
 
@@ -75,7 +75,8 @@ def record(
         strict: raise what is wrong in what is recorded. By default it is a warning, once of each kind, and training
             continues.
         snapshot_every_seconds: the least time between two saves.
-        sinks: what else follows the recording: objects as of `contracts.Sink`, which are told of no config.
+        sinks: what else follows the recording: names of sinks or tables with a name, as a config has
+            them, and objects as of `contracts.Sink`.
 
     Raises:
         RunFileError: the recording exists and neither `resume` nor `overwrite` is set, another process writes to it,
@@ -129,7 +130,7 @@ class Recording:
         learns_decoder_variance: bool | None,
         strict: bool,
         snapshot_every_seconds: float,
-        sinks: Sequence[Sink],
+        sinks: Sequence[Sink | str | Mapping[str, Any]],
     ) -> None:
         self.path = path.absolute()
         self._accumulate, self._strict, self._interval = max(1, accumulate), strict, snapshot_every_seconds

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 
-PEERS = {"lightning": "lightning", "pythae": "pythae", "scvi": "scvi", "diffusers": "diffusers"}
+PEERS = {name: name for name in ("lightning", "pythae", "scvi", "diffusers", "transformers")}
 
 collect_ignore_glob = [f"test_{peer}*.py" for peer, module in PEERS.items() if importlib.util.find_spec(module) is None]
