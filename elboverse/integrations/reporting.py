@@ -12,6 +12,7 @@ from elboverse.analysis import style
 from elboverse.contracts import Result, Table
 from elboverse.integrations.assessing import Assessment
 from elboverse.theory import importance
+from elboverse.theory.identities import STANDARD_NORMAL_ENTROPY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,8 +95,17 @@ def _residuals(found: Assessment) -> list[tuple[Any, ...]]:
         )
     for latent in range(table.kl.shape[1]):
         mean = importance.mean_of(table.prior_residual[:, latent])
-        rows.append((f"R_{latent}", mean.value, mean.standard_error, 0.5 * TOLERANCE, _verdict(mean, 0.5 * TOLERANCE)))
+        tolerance = 0.5 * TOLERANCE * _positions(found, latent)
+        rows.append((f"R_{latent}", mean.value, mean.standard_error, tolerance, _verdict(mean, tolerance)))
     return rows
+
+
+def _positions(found: Assessment, latent: int) -> int:
+    """Return how many positions a channel has, from the entropy of a standard normal; 1 where the prior is another."""
+    table = found.table
+    if table.prior_log_var[latent] != 0:
+        return 1
+    return max(1, round(float(table.prior_entropy[latent]) / STANDARD_NORMAL_ENTROPY))
 
 
 def _verdict(mean: importance.Mean, tolerance: float) -> str:

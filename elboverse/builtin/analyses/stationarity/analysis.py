@@ -371,7 +371,7 @@ def _notes(options: StationarityOptions, reading: Reading, residuals: Residuals,
         )
     notes += objective_notes(reading.run)
     notes += _piling(reading.run)
-    if step == 0:
+    if step == 0 and "judgement" not in reading.run.documents:
         notes.append("The only evaluation was made before training.")
     if residuals.split != "train":
         notes.append(
