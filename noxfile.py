@@ -141,7 +141,7 @@ def kit(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into site/, then check its links, its commands' output, its examples and notebooks."""
-    install(session, ".[docs,xarray]", *PLUGINS, "pytest")
+    install(session, ".[docs,xarray]", *PLUGINS, "pytest", "ruff")  # ruff formats signatures
     session.run("python", "docs/generate_cli.py")
     session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
     session.run("pytest", "-p", "no:cacheprovider", "-q", *(session.posargs or ["tests/site"]), env=ONE_THREAD)

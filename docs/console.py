@@ -46,7 +46,7 @@ def folded(line: str) -> list[str]:
     """Return a line, a long sentence as several; a row of a table, or a rule, stays as it is."""
     if "  " in line.strip() or "──" in line or len(line.split()) <= line.count(","):
         return [line]
-    width = {"width": 110, "subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
+    width = {"width": 96, "subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
     return textwrap.wrap(line, **width) or [line]  # type: ignore[arg-type]
 
 
