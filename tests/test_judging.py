@@ -200,6 +200,16 @@ def test_points_that_are_not_finite_are_told() -> None:
         elboverse.judge(lambda x: x, None, np.array([[1.0], [np.nan], [2.0]]))
 
 
+def test_a_callable_that_fails_is_named_with_the_line_of_its_own() -> None:
+    def fails(_x: Tensor) -> Any:
+        raise KeyError("weights")
+
+    with pytest.raises(DataError, match=r"encode: raised KeyError: 'weights' \(test_judging\.py, line \d+\)"):
+        elboverse.judge(fails, None, torch.zeros(5, 5))
+    with pytest.raises(DataError, match=r"decode: raised RuntimeError: mat1 and mat2.*\(test_judging\.py"):
+        elboverse.judge(lambda x: (x[:, :2], x[:, :2]), lambda z: z @ torch.zeros(3, 5), torch.zeros(5, 5))
+
+
 SCRIPT = """
 import torch
 class Model:

@@ -170,7 +170,10 @@ def _attribute(text: str) -> Any:
             raise DataError(f"{source}: cannot be imported")
         module = importlib.util.module_from_spec(spec)
         sys.path.insert(0, str(path.parent.absolute()))
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise DataError(f"{source}: cannot be imported: {type(error).__name__}: {error}") from error
     else:
         try:
             module = importlib.import_module(source)
@@ -189,6 +192,8 @@ def _array(path: Path) -> Any:
             return np.load(path, allow_pickle=False)
         if path.suffix == ".csv":
             return np.loadtxt(path, delimiter=",", ndmin=2)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     raise DataError(f"{path}: got {path.suffix or 'no suffix'}; expected a .npy or .csv file of points (N, …)")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from elboverse.integrations.decoders import Family, decoded
-from elboverse.integrations.encoders import encoded, prior_log_prob, prior_sample
+from elboverse.integrations.encoders import prior_log_prob, prior_sample
 from elboverse.integrations.gaps import POINTS, Gaps, gap_split
 from elboverse.integrations.points import POINTS_AT_ONCE, Callables, PointTable, filled, point_table, still
 from elboverse.theory import distributions as ours
@@ -161,7 +161,7 @@ def _information(model: Callables, x: Tensor, seed: int) -> tuple[importance.Mea
     moments = []
     with still(model.encode, seed=seed):
         for batch in x.split(POINTS_AT_ONCE):
-            q = encoded(model.encode(batch), len(batch), "encode")
+            q = model.encoded_at(batch)
             if not q.is_diagonal or q.mean.ndim > 2:
                 return None, 0
             moments.append([_numpy(part) for part in q.moments()])
@@ -190,7 +190,7 @@ def _log_weights(
                 told = time.monotonic()
                 progress(f"{first:,} of {len(x):,} points")
             batch = x[first : first + at_once]
-            q = encoded(model.encode(batch), len(batch), "encode")
+            q = model.encoded_at(batch)
             prior = model.current_prior(q)
             parts = []
             left = samples
@@ -224,7 +224,7 @@ def _bracket(
     progress: Callable[[str], None],
 ) -> Bracket | None:
     with still(model.encode, model.decode, seed=seed):
-        q = encoded(model.encode(like), len(like), "encode")
+        q = model.encoded_at(like)
         prior = model.current_prior(q)
         z = prior_sample(prior, tuple(q.mean.shape), q.mean)
         made = filled(model.decoded_at(z[None]), log_var)
@@ -243,7 +243,7 @@ def _about_data(model: Callables, x: Tensor, table: PointTable) -> tuple[float |
     """Return ln p of the best model without latents, remarks on the data, and whether they are discrete."""
     with still(model.encode, model.decode):
         few = x[:2]
-        z = encoded(model.encode(few), len(few), "encode").sample(1)
+        z = model.encoded_at(few).sample(1)
         p = decoded(filled(model.decoded_at(z), table.profiled_log_var), few, "decode")
     flat = _numpy(x.flatten(1))
     family = type(p.parts) if isinstance(p, Family) else None

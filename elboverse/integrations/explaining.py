@@ -39,7 +39,7 @@ def explain_loss(
         >>> round(explain_loss("mse-mean", dimension=784, latent_dim=16).effective_variance, 6)
         392.0
     """
-    eigenvalues = None
+    form, eigenvalues = form_of(loss, **changes), None
     if data is not None:
         points = np.asarray(data, dtype=np.float64)
         if points.ndim < 2 or not np.isfinite(points).all():
@@ -50,4 +50,4 @@ def explain_loss(
         dimension = dimension or points.shape[1]
     if dimension is None:
         raise DataError("dimension: got None; expected the number of observed dimensions, or data")
-    return explain(form_of(loss, **changes), dimension, latent_dim, batch_size=batch_size, eigenvalues=eigenvalues)
+    return explain(form, dimension, latent_dim, batch_size=batch_size, eigenvalues=eigenvalues)

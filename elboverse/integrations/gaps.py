@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from elboverse.integrations.decoders import decoded
-from elboverse.integrations.encoders import Posterior, encoded, latent_terms
+from elboverse.integrations.encoders import Posterior, latent_terms
 from elboverse.integrations.points import Array, Callables, filled, still
 from elboverse.theory import importance
 from elboverse.theory.gaussian import DiagonalGaussian
@@ -68,7 +68,7 @@ def gap_split(
         progress: told what is being done.
     """
     with still(model.encode, model.decode, seed=seed):
-        q = encoded(model.encode(x), len(x), "encode")
+        q = model.encoded_at(x)
         if not q.is_diagonal:
             return None
         first = (q.mean.detach().clone(), q.of.log_var.expand_as(q.mean).detach().clone())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from elboverse.contracts.records import Evaluation
-from elboverse.errors import DataError
+from elboverse.errors import DataError, ElboverseError
 from elboverse.integrations.decoders import decoded
 from elboverse.integrations.encoders import (
     Posterior,
@@ -58,7 +60,25 @@ class Callables:
         """Return what `decode` gives for latents (K, B, …): it is called with (K·B, …), as any decoder takes."""
         if self.decode is None:
             raise DataError("decode: got None; expected a callable of latents")
-        return self.decode(z.flatten(0, 1))
+        with _told("decode"):
+            return self.decode(z.flatten(0, 1))
+
+    def encoded_at(self, x: Tensor) -> Posterior:
+        """Return q(z|x) of points.
+
+        Raises:
+            DataError: `encode` fails, or gives something else.
+        """
+        try:
+            with _told("encode"):
+                given = self.encode(x)
+        except DataError as error:
+            if "device" in str(error):
+                raise DataError(
+                    f"data: are on {x.device}, where the encoder is not ({error}); pass data.to(device)"
+                ) from error
+            raise
+        return encoded(given, len(x), "encode")
 
 
 @attrs.frozen(eq=False)
@@ -200,7 +220,7 @@ def point_table(model: Callables, x: Tensor, samples: int = 8, log_var: float | 
 
 
 def _part(model: Callables, x: Tensor, samples: int, log_var: float | None) -> tuple[dict[str, Array], bool]:
-    q = _encode(model, x)
+    q = model.encoded_at(x)
     prior = model.current_prior(q)
     z = q.sample(samples)
     terms = latent_terms(q, prior, z, _sampled_entropy(prior, q))
@@ -280,7 +300,7 @@ def _profile(model: Callables, x: Tensor, samples: int) -> float | None:
     at_once = max(1, min(POINTS_AT_ONCE, VALUES_AT_ONCE // (samples * x[0].numel())))
     with still(model.encode, model.decode):
         for batch in x.split(at_once):
-            p = model.decoded_at(_encode(model, batch).sample(samples))
+            p = model.decoded_at(model.encoded_at(batch).sample(samples))
             if not isinstance(p, Tensor):
                 return None
             repeated = batch.repeat(samples, *[1] * (batch.ndim - 1))
@@ -303,16 +323,18 @@ def filled(p: Any, log_var: float | None) -> Any:
     )
 
 
-def _encode(model: Callables, x: Tensor) -> Posterior:
+@contextmanager
+def _told(argument: str) -> Iterator[None]:
+    """Name the callable that fails, with the line of its own code."""
     try:
-        given = model.encode(x)
-    except RuntimeError as error:
-        if "device" in str(error):
-            raise DataError(
-                f"data: are on {x.device}, where the encoder is not ({error}); pass data.to(device)"
-            ) from error
+        yield
+    except ElboverseError:
         raise
-    return encoded(given, len(x), "encode")
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if frame.filename != __file__ and "/torch/" not in frame.filename]
+        where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+        raise DataError(f"{argument}: raised {type(error).__name__}: {error}{where}") from error
 
 
 def _sampled_entropy(prior: Any, q: Posterior) -> Tensor | None:
