@@ -39,7 +39,7 @@ def plugins(ctx: click.Context, *, as_json: bool) -> None:
         for kind in HOOKS:
             for registered in registry.components[kind].values():
                 if _is_of(registered, plugin):
-                    click.echo(f"  {kind:10} {registered.name:16} {registered.component.summary}")
+                    click.echo(f"  {kind:11} {registered.name:19} {registered.component.summary}")
 
 
 @plugins.command()
