@@ -39,7 +39,7 @@ def output_of(command: str, folder: Path) -> str:
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     done = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, check=False, **streams)  # noqa: S603, S607
     text = PROGRESS.sub("", done.stdout.replace(str(folder), HOME))
-    return "\n".join(part for line in text.splitlines() for part in folded(line.rstrip()))
+    return "\n".join(line.rstrip() for line in text.splitlines())
 
 
 def folded(line: str) -> list[str]:
@@ -78,7 +78,8 @@ def run_page(page: Path, folder: Path) -> tuple[str, list[str]]:
         commands = [line[2:] for line in body.splitlines() if line.startswith("$ ")]
         parts = []
         for command in commands:
-            output = kept(output_of(command, folder), count).strip("\n")
+            shown = kept(output_of(command, folder), count).strip("\n")  # lines as printed: folds move with numbers
+            output = "\n".join(part for line in shown.splitlines() for part in folded(line))
             parts.append("\n".join([f"$ {command}", *([output] if output else [])]))
         new = "\n".join(parts) + "\n"
         if words(new) != words(body):
