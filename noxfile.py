@@ -33,18 +33,31 @@ A_HANGING_TEST_FAILS = ("--timeout", "300")  # seconds; with the stacks of all t
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # the tests run side by side, one process per core
 VECTOR_WIDTHS = ("default", "avx2")  # of torch's kernels (ATEN_CPU_CAPABILITY), besides the processor's own
 NUMERICS = [  # where rounding could decide
-    *("tests/theory", "tests/test_elbo.py", "tests/test_gaussian.py", "tests/test_identities.py"),
-    *("tests/test_linear_theory.py", "tests/test_exactness.py", "tests/test_numbers_going_wrong.py"),
-    *("tests/test_training_gradients.py", "tests/test_training_step.py", "tests/test_training_tape.py"),
-    *("tests/test_training_replicas.py", "tests/test_training_evaluation.py", "tests/test_repeat.py"),
+    "tests/theory",
+    "tests/training/test_numbers_going_wrong.py",
+    "tests/training/test_training_evaluation.py",
+    "tests/training/test_training_gradients.py",
+    "tests/training/test_training_replicas.py",
+    "tests/training/test_training_step.py",
+    "tests/training/test_training_tape.py",
+    "tests/running/test_repeat.py",
 ]
 QUICK = [
-    *("tests/test_architecture.py", "tests/test_identities.py", "tests/test_elbo.py", "tests/test_gaussian.py"),
-    *("tests/test_structuring.py", "tests/test_config.py", "tests/test_registry.py", "tests/test_training_step.py"),
+    "tests/test_architecture.py",
+    "tests/theory/test_identities.py",
+    "tests/theory/test_elbo.py",
+    "tests/theory/test_gaussian.py",
+    "tests/config",
+    "tests/components/test_registry.py",
+    "tests/training/test_training_step.py",
 ]
 SMOKE = [
-    *("tests/test_elbo.py", "tests/test_structuring.py", "tests/test_config.py", "tests/test_training_tape.py"),
-    *("tests/test_training_step.py", "tests/test_registry.py", "tests/runfile"),
+    "tests/theory/test_elbo.py",
+    "tests/config",
+    "tests/components/test_registry.py",
+    "tests/training/test_training_step.py",
+    "tests/training/test_training_tape.py",
+    "tests/runfile/test_former_format.py",
 ]
 
 
@@ -120,7 +133,7 @@ def kit(session: nox.Session) -> None:
     """A plugin of every kind, written and installed outside the repository, tested, trained and reported."""
     install(session, ".", "hatchling", "mypy", "pytest", "ruff")
     listed = session.run("python", "-c", "from elboverse.components import HOOKS; print(*HOOKS)", silent=True)
-    strangers = [folder.resolve() for folder in sorted(Path("tests/strangers").iterdir()) if folder.is_dir()]
+    strangers = [folder.resolve() for folder in sorted(Path("tests/components/strangers").iterdir()) if folder.is_dir()]
     with tempfile.TemporaryDirectory() as folder, session.chdir(folder):
         for kind in session.posargs or str(listed).split():
             name = f"elboverse-kit-{kind}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic_runs import write_run
+from support.synthetic_runs import write_run
 
 from elboverse.analysis import curves
 from elboverse.runfile import Run

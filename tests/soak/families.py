@@ -1,6 +1,6 @@
 """Every likelihood trains on points of its own through the command line, resumes bitwise, and is analysed.
 
-`pytest tests/soak/families.py`; a part of it is in `tests/test_family_dataset.py`.
+`pytest tests/soak/families.py`; a part of it is in `tests/data/test_family_dataset.py`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from family_runs import ANALYSES, LIKELIHOODS, assert_calibrated_and_below_the_truth, walked
+from support.family_runs import ANALYSES, LIKELIHOODS, assert_calibrated_and_below_the_truth, walked
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)

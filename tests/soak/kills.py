@@ -1,4 +1,4 @@
-"""The long version of `tests/test_crashes.py`: more than a hundred kills at random moments and amid snapshots.
+"""The long version of `tests/running/test_crashes.py`: more than a hundred kills at random moments and amid snapshots.
 
 `pytest tests/soak/kills.py`; the default session leaves it out by its name.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from killing import kill_and_resume
+from support.killing import kill_and_resume
 
 
 def test_a_hundred_kills_lose_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The long version of the first test of `tests/test_hostile_inputs.py`: 6,000 damaged copies of real run files.
+"""The long version of the first test of `tests/running/test_hostile_inputs.py`: 6,000 damaged copies of real run files.
 
 `pytest tests/soak/mutations.py`; the default session leaves it out by its name.
 """
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mutating import in_a_child
-from reliable import small
+from support.mutating import in_a_child
+from support.reliable import small
 
 from elboverse.running.runs import train
 
