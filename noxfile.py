@@ -21,11 +21,11 @@ nox.options.error_on_missing_interpreters = False
 for version in sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/3.*/bin")):
     os.environ["PATH"] += os.pathsep + str(version)
 
-LAUNCHERS = {"elboverse-ray", "elboverse-slurm"}  # what they need is large: tested beside the peers
+LARGE = {"elboverse-mlflow", "elboverse-ray", "elboverse-slurm"}  # what they need is large: tested beside the peers
 PLUGINS = sorted(
     str(folder)
     for folder in Path("plugins").iterdir()
-    if (folder / "pyproject.toml").is_file() and folder.name not in LAUNCHERS
+    if (folder / "pyproject.toml").is_file() and folder.name not in LARGE
 )
 TEST_TOOLS = ("polars", "hatchling", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist")
 SOAK = [str(path) for path in sorted(Path("tests/soak").glob("*.py")) if path.stem != "conftest"]
@@ -111,12 +111,13 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
-@nox.parametrize("peer", ["plain", "lightning", "pythae", "scvi", "diffusers", "transformers", "jax"])
+@nox.parametrize("peer", ["plain", "lightning", "pythae", "scvi", "diffusers", "transformers", "mlflow", "jax"])
 def peers(session: nox.Session, peer: str) -> None:
     """The how-to scripts, each with its peer in an environment of its own, and what they record checked."""
-    extra = "" if peer in {"plain", "jax"} else f"[{peer}]"
-    install(session, f".{extra}", "pytest", *(["jax"] if peer == "jax" else []))
+    needed = {"plain": ["."], "jax": [".", "jax"], "mlflow": [".", "plugins/elboverse-mlflow"]}
+    install(session, *needed.get(peer, [f".[{peer}]"]), "pytest")
     tests = [str(path) for path in sorted(Path("tests/peers").glob(f"test_{peer}*.py"))]
+    tests = ["plugins/elboverse-mlflow/tests"] if peer == "mlflow" else tests
     session.run("pytest", "-p", "no:cacheprovider", "-W", "default", *tests, env=ONE_THREAD)
 
 

@@ -9,7 +9,7 @@ import numbers as numbers_
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,11 +66,9 @@ def analyze(
             f"analysis {name!r}: got {len(given)} runs; expected {'one or more' if not given else 'one'}"
         )
     structured = structure(build_converter(registry), options, registered.config_class())
-    with ExitStack() as stack:
-        opened = tuple(
-            one if isinstance(one, Run) else stack.enter_context(Run.open(located(Path(one)))) for one in given
-        )
-        return analysed(registered, structured, opened)
+    # Nobody closes them: a figure reads on when it is drawn, and a run's file goes with the last who has the run.
+    opened = tuple(one if isinstance(one, Run) else Run.open(located(Path(one))) for one in given)
+    return analysed(registered, structured, opened)
 
 
 MOST_FRAMES: Final = 6

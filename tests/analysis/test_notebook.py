@@ -36,6 +36,12 @@ def test_a_path_does_as_well_as_a_run(run: elboverse.Run) -> None:
     assert elboverse.analyze(Path(run.path).parent, "bounds").rows == elboverse.analyze(run, "bounds").rows
 
 
+@pytest.mark.parametrize("name", ["bounds", "collapse", "compare", "latents", "samples", "spectrum", "stationarity"])
+def test_a_figure_is_drawn_of_a_run_that_was_given_by_its_path(run: elboverse.Run, name: str) -> None:
+    given = [run.path, run.path] if name == "compare" else run.path
+    assert elboverse.analyze(given, name).figure().axes
+
+
 def test_several_runs_go_to_an_analysis_that_takes_them_alone(run: elboverse.Run) -> None:
     assert elboverse.analyze([run, run], "compare").rows
     with pytest.raises(AnalysisError, match="got 2 runs; expected one"):
