@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import attrs
 import numpy as np
 
-from elboverse.analysis.reading import Array, Reading, differ, listed, plural
+from elboverse.analysis.reading import Array, Reading, at, differ, listed, plural
 from elboverse.builtin.analyses.dimension.numbers import Candidate, Choice, choose
 from elboverse.config.structuring import in_range
 from elboverse.contracts import Result
@@ -79,6 +79,10 @@ def build(options: DimensionOptions, runs: tuple[Run, ...]) -> Result:
         bic = {h: dimension.bayesian_information_criterion(eigenvalues, points, h) for h in numbers}
         evidence = {h: dimension.laplace_evidence(eigenvalues, points, h) for h in numbers[1:]}
 
+    by_evidence = _of_the_evidence(choice, evidence) if _is_linear(runs) else None
+    if by_evidence is not None:
+        choice = attrs.evolve(choice, chosen=by_evidence)
+
     def draw() -> Figure:
         from elboverse.builtin.analyses.dimension.figure import draw  # matplotlib, which only a figure needs
 
@@ -99,7 +103,7 @@ def build(options: DimensionOptions, runs: tuple[Run, ...]) -> Result:
             )
             for index, one in enumerate(choice.candidates)
         ],
-        notes=_notes(choice, bic, evidence),
+        notes=_notes(choice, bic, evidence, decided_by_evidence=by_evidence is not None),
         data=_data(choice, bic, evidence),
         draw=draw,
     )
@@ -152,10 +156,30 @@ def _pruned(choice: Choice) -> int:
     return int(np.median(choice.candidates[-1].active))
 
 
-def _notes(choice: Choice, bic: dict[int, float], evidence: dict[int, float]) -> list[str]:
+def _is_linear(runs: Sequence[Run]) -> bool:
+    return all(at(run.config, "model", "name") == "linear-vae" for run in runs)
+
+
+def _of_the_evidence(choice: Choice, evidence: dict[int, float]) -> int | None:
+    """Return the candidate that the evidence chooses, where held-out points do not speak against it; None elsewhere.
+
+    For linear models it weighs all training points, and tells apart what a few held-out points cannot.
+    """
+    if not evidence:
+        return None
+    best = max(evidence, key=lambda h: evidence[h])
+    numbers = [one.latents for one in choice.candidates]
+    return numbers.index(best) if best in choice.indistinguishable else None
+
+
+def _notes(
+    choice: Choice, bic: dict[int, float], evidence: dict[int, float], *, decided_by_evidence: bool
+) -> list[str]:
     best, chosen = (choice.candidates[index].latents for index in (choice.best, choice.chosen))
     others = [latents for latents in choice.indistinguishable if latents not in {chosen, best}]
-    if chosen == best:
+    if decided_by_evidence:
+        told = f"Take {plural(chosen, 'latent')}: the evidence chooses it, and the held-out points do not object"
+    elif chosen == best:
         told = f"Take {plural(chosen, 'latent')}: the best on these points"
     else:
         told = f"Take {plural(chosen, 'latent')}: the smallest number that nothing here tells from the best, {best}"
