@@ -20,7 +20,7 @@ PACKAGE = ROOT / "elboverse"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 ROWS = (
-    {"_version", "errors", "faces", "files", "public", "seeding"},
+    {"_version", "errors", "faces", "files", "public", "renamed", "seeding"},
     {"theory"},
     {"contracts"},
     {"data"},

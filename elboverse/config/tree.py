@@ -25,7 +25,8 @@ from elboverse.config.tables import (
     find_config,
     read_table,
 )
-from elboverse.errors import ConfigError
+from elboverse.errors import ConfigError, Fault, UnknownKey
+from elboverse.renamed import RENAMED
 
 __all__ = [
     "ExperimentConfig",
@@ -41,7 +42,7 @@ __all__ = [
 MOST_EPOCHS = 10_000_000
 MOST_SAMPLES = 100_000
 MOST_REPLICAS = 10_000
-MOST_SNAPSHOTS = 10_000
+MOST_FRAMES = 10_000
 MOST_THREADS = 1024
 """Far beyond any experiment: a number above was a slip, and would take all memory."""
 
@@ -74,8 +75,8 @@ class TrainingConfig:
         tolerance: the relative mismatch of a variance that counts as stationary.
         polish_steps: iterations of the polish at most.
         record_every: steps between two recorded rows.
-        snapshots: frames of an animation that are recorded, for `elboverse analyze animate`.
-        snapshot_every_seconds: time between two saves at least; longer where they would take over 2 % of the time.
+        frames: frames of an animation that are recorded, for `elboverse analyze animate`.
+        save_every_seconds: time between two saves at least; longer where they would take over 2 % of the time.
         compile: ``"off"``, or the mode in which `torch.compile` compiles encoder and decoder: ``"default"``, or
             ``"reduce-overhead"``, which replays CUDA graphs. On two processor cores it was slower than ``"off"``.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …
@@ -101,8 +102,8 @@ class TrainingConfig:
     tolerance: float = attrs.field(default=0.02, validator=in_range(above=0, maximum=1))
     polish_steps: int = attrs.field(default=1000, validator=in_range(minimum=1, maximum=MOST_EPOCHS))
     record_every: int = attrs.field(default=1, validator=in_range(minimum=1))
-    snapshots: int = attrs.field(default=0, validator=in_range(minimum=0, maximum=MOST_SNAPSHOTS))
-    snapshot_every_seconds: float = attrs.field(default=10.0, validator=in_range(minimum=0))
+    frames: int = attrs.field(default=0, validator=in_range(minimum=0, maximum=MOST_FRAMES))
+    save_every_seconds: float = attrs.field(default=10.0, validator=in_range(minimum=0))
     compile: Literal["off", "default", "reduce-overhead"] = "off"
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
@@ -218,11 +219,23 @@ def from_table(table: Mapping[str, Any], registry: Registry | None = None) -> Ex
         )
     registry = discover() if registry is None else registry
     table = with_scaling(table, registry)
-    config: ExperimentConfig = structure(build_converter(registry), table, ExperimentConfig)
+    try:
+        config: ExperimentConfig = structure(build_converter(registry), table, ExperimentConfig)
+    except ConfigError as error:
+        raise ConfigError(map(_with_present_name, error.faults)) from None
     faults = [*component_conflicts(config), *scaling_misfits(config.model.options, config.dataset.options)]
     if faults:
         raise ConfigError(faults)
     return config
+
+
+def _with_present_name(fault: Fault) -> Fault:
+    """Return a fault as it is, unless the key that nothing reads is one that has another name now."""
+    *place, key = fault.path or ("",)
+    present = RENAMED.get(".".join(place), {}).get(key) if isinstance(fault, UnknownKey) else None
+    if present is None:
+        return fault
+    return Fault(fault.path, given="the former name of this key", expected=".".join((*place, present)))
 
 
 def to_table(config: ExperimentConfig) -> dict[str, Any]:

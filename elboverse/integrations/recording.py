@@ -54,7 +54,7 @@ def record(
     accumulate: int = 1,
     learns_decoder_variance: bool | None = None,
     strict: bool = False,
-    snapshot_every_seconds: float = 10.0,
+    save_every_seconds: float = 10.0,
     sinks: Sequence[Sink | str | Mapping[str, Any]] = (),
 ) -> Recording:
     """Return a recording of a training loop; use it in a ``with`` block, or call `Recording.close` at the end.
@@ -74,7 +74,7 @@ def record(
             be so by default.
         strict: raise what is wrong in what is recorded. By default it is a warning, once of each kind, and training
             continues.
-        snapshot_every_seconds: the least time between two saves.
+        save_every_seconds: the least time between two saves.
         sinks: what else follows the recording: names of sinks or tables with a name, as a config has
             them, and objects as of `contracts.Sink`.
 
@@ -108,7 +108,7 @@ def record(
         accumulate=accumulate,
         learns_decoder_variance=learns_decoder_variance,
         strict=strict,
-        snapshot_every_seconds=snapshot_every_seconds,
+        save_every_seconds=save_every_seconds,
         sinks=sinks,
     )
 
@@ -129,11 +129,11 @@ class Recording:
         accumulate: int,
         learns_decoder_variance: bool | None,
         strict: bool,
-        snapshot_every_seconds: float,
+        save_every_seconds: float,
         sinks: Sequence[Sink | str | Mapping[str, Any]],
     ) -> None:
         self.path = path.absolute()
-        self._accumulate, self._strict, self._interval = max(1, accumulate), strict, snapshot_every_seconds
+        self._accumulate, self._strict, self._interval = max(1, accumulate), strict, save_every_seconds
         self._calls: list[Row] = []
         self._told: set[str] = set()
         self._taken = 0
@@ -149,7 +149,7 @@ class Recording:
                 resume=resume,
                 step=step,
                 overwrite=overwrite,
-                interval=snapshot_every_seconds,
+                interval=save_every_seconds,
                 sinks=sinks,
             )
             dimension, latent_dim = dimension or self._keeper.dimension, latent_dim or self._keeper.latent_dim

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from elboverse.errors import AnalysisError, RunFileError
 from elboverse.faces import found_in
+from elboverse.renamed import with_present_keys
 from elboverse.runfile import documents, schema
 from elboverse.runfile.frames import Frames
 from elboverse.runfile.hdf5 import Container, Stored
@@ -138,9 +139,8 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The resolved config."""
-        document: dict[str, Any] = self.documents["config"]
-        return document
+        """The resolved config, its keys under their present names."""
+        return with_present_keys(self.documents["config"])
 
     @property
     def environment(self) -> dict[str, Any]:

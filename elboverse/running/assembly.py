@@ -209,7 +209,7 @@ def build_experiment(
         evaluate_every=max(1, round(epochs_between * batches.steps_per_epoch)),
         record_every=training.record_every,
         turns=source.turns,
-        frames=moments(total_steps, training.snapshots) if training.snapshots else (),
+        frames=moments(total_steps, training.frames) if training.frames else (),
         rates=conformance.require_rates(config.learning_rate_schedule, annealing_steps, total_steps),
         betas=np.pad(betas, (0, max(0, total_steps - annealing_steps)), mode="edge")[:total_steps],
     )
@@ -227,7 +227,7 @@ def build_experiment(
         batches,
         observers,
         (on_train, names) if training.variances == "optimal" and names.closed_form else None,
-        Camera(training.snapshots, parts, seeds, latent_dim, intake) if training.snapshots else None,
+        Camera(training.frames, parts, seeds, latent_dim, intake) if training.frames else None,
         dimension=data.dimension,
         dtype=dtype,
         device=device,

@@ -319,7 +319,7 @@ def _extended(before: Mapping[str, Any], overrides: Iterable[str], registry: Reg
 
 
 def _interval(config: ExperimentConfig, seconds: float | None) -> float:
-    return config.training.snapshot_every_seconds if seconds is None else seconds
+    return config.training.save_every_seconds if seconds is None else seconds
 
 
 def _execute(

@@ -22,6 +22,7 @@ from elboverse.errors import (
     ElboverseError,
     RunFileError,
 )
+from elboverse.renamed import with_present_keys
 from elboverse.runfile import RUN_FILE, Run, WriterLock
 from elboverse.running.launching import build_launcher
 from elboverse.running.study import SWEEP_FILE, Announce, Study, write_study
@@ -127,7 +128,7 @@ def resume_sweep(
         RunFileError: a run in that folder is not of this sweep.
     """
     folder = Path(folder)
-    table = read_table(folder / SWEEP_FILE)
+    table = _stored_table(folder)
     extended = _extended(table, overrides)
     configs = expand(extended, registry)
     where = _launcher_of(extended, jobs, launcher, registry)
@@ -153,7 +154,7 @@ def run_files(path: Path) -> list[Path]:
     """
     if not (path / SWEEP_FILE).is_file():
         return [path]
-    return [path / name / RUN_FILE for name in expand(read_table(path / SWEEP_FILE))]
+    return [path / name / RUN_FILE for name in expand(_stored_table(path))]
 
 
 def begun_run_files(path: Path) -> list[Path]:
@@ -171,6 +172,11 @@ def begun_run_files(path: Path) -> list[Path]:
             f"with `elboverse train --resume {shlex.quote(str(path))}`, or give the run files that are there"
         )
     return files
+
+
+def _stored_table(folder: Path) -> dict[str, Any]:
+    """Return the raw config that a study's folder holds, its keys under their present names."""
+    return with_present_keys(read_table(folder / SWEEP_FILE))
 
 
 def _launcher_of(

@@ -78,9 +78,9 @@ class Camera:
         values = count * replicas * each
         if values > MOST_VALUES:
             raise ConfigError(
-                f"training.snapshots: got {count:,}, which have {values:,} numbers in all; "
+                f"training.frames: got {count:,}, which have {values:,} numbers in all; "
                 f"expected at most {MOST_VALUES:,}, so give at most {MOST_VALUES // (replicas * each):,} "
-                f"snapshots, or fewer replicas"
+                f"frames, or fewer replicas"
             )
         self._blocks = replica_blocks(replicas, points, points * max(dimension, latent_dim))
         shape = (self._shown, latent_dim)

@@ -136,7 +136,7 @@ def test_of_images_only_those_that_were_decoded_are_shown_in_data_space(tmp_path
 
 def test_a_run_without_frames_says_how_to_record_some(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run.h5")
-    with pytest.raises(AnalysisError, match=r"run.h5: no frames are recorded, .* --set training.snapshots=50"):
+    with pytest.raises(AnalysisError, match=r"run.h5: no frames are recorded, .* --set training.frames=50"):
         analyse(path)
 
 
@@ -261,7 +261,7 @@ def test_the_markers_move_along_the_curves(tmp_path: Path) -> None:
 
 def test_a_trained_circle_becomes_a_film_without_torch(tmp_path: Path) -> None:
     dataset = {"name": "circle", "points": 300}
-    config = configure("vae-1", snapshots=6, epochs=3, dataset=dataset, dtype="float32")
+    config = configure("vae-1", frames=6, epochs=3, dataset=dataset, dtype="float32")
     path = train(config, out=tmp_path).path
     code = "import sys; from elboverse.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
     ran = subprocess.run(

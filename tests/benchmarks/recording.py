@@ -45,7 +45,7 @@ def main() -> None:
     """Print the time of a bare step and what recording adds."""
     torch.set_num_threads(1)
     points = torch.randn(8 * B, D)
-    with tempfile.TemporaryDirectory() as folder, elboverse.record(folder, snapshot_every_seconds=10.0) as run:
+    with tempfile.TemporaryDirectory() as folder, elboverse.record(folder, save_every_seconds=10.0) as run:
 
         def recorded(model: BareVAE, x: Tensor) -> Tensor:
             mean, log_var = model.encoder(x).chunk(2, dim=-1)

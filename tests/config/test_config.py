@@ -173,6 +173,17 @@ def test_an_override_that_is_no_assignment_is_refused_with_an_example(override: 
     assert "--set model.latent_dim=8" in fault
 
 
+@pytest.mark.parametrize(
+    ("key", "present"), [("snapshots", "frames"), ("snapshot_every_seconds", "save_every_seconds")]
+)
+def test_a_former_key_is_told_its_present_name(key: str, present: str) -> None:
+    with pytest.raises(ConfigError) as in_a_config:
+        load({**MINIMAL, "training": {key: 5}})
+    assert str(in_a_config.value) == f"training.{key}: got the former name of this key; expected training.{present}"
+    with pytest.raises(ConfigError, match=f"expected training.{present}"):
+        load("circle", [f"training.{key}=5"])
+
+
 def test_an_override_of_an_unknown_key_is_refused_with_the_nearest_one() -> None:
     (fault,) = faults(MINIMAL, ["model.latent_dims=3"])
     assert "model.latent_dims: unknown key (did you mean 'latent_dim'?)" in fault

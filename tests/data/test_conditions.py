@@ -182,7 +182,7 @@ def test_the_commands_take_conditions(run: Path, table: Path, tmp_path: Path) ->
 
 def test_a_conditional_run_resumes_bitwise(table: Path, tmp_path: Path) -> None:
     chosen = config(table)
-    short = attrs.evolve(chosen, training=attrs.evolve(chosen.training, epochs=4, evaluate_every=2, snapshots=2))
+    short = attrs.evolve(chosen, training=attrs.evolve(chosen.training, epochs=4, evaluate_every=2, frames=2))
     pieces = train_in_pieces(short, tmp_path / "pieces", [13])
     assert_same_run(pieces, train(short, out=tmp_path / "whole").path)
 

@@ -340,7 +340,7 @@ LOOP = """
 import sys, torch, elboverse
 torch.manual_seed(0)
 x, mean, log_var = torch.randn(8, 5), torch.zeros(8, 2), torch.zeros(8, 2)
-run = elboverse.record(sys.argv[1], snapshot_every_seconds=0.0)
+run = elboverse.record(sys.argv[1], save_every_seconds=0.0)
 print("ready", flush=True)
 for number in range(10**9):
     run.loss(x, (mean + number * 1e-6, log_var), (x, torch.zeros(())))

@@ -22,6 +22,13 @@ def test_a_former_run_opens_with_its_identity_intact() -> None:
         )
 
 
+def test_a_former_config_is_read_under_the_present_names_of_its_keys() -> None:
+    with elboverse.Run.open(FORMER) as run:
+        assert {"snapshots", "snapshot_every_seconds"} <= run.documents["config"]["training"].keys()
+        assert {"frames", "save_every_seconds"} <= run.config["training"].keys()
+        assert run.config["training"]["save_every_seconds"] == 10.0
+
+
 @pytest.mark.parametrize("analysis", ["bounds", "collapse", "stationarity", "latents", "spectrum"])
 def test_a_former_run_is_analysed(analysis: str) -> None:
     assert elboverse.analyze(FORMER, analysis).rows

@@ -96,7 +96,7 @@ def test_a_second_interrupt_stops_at_once_and_leaves_the_last_snapshot(
         after_update(14, lambda: (interrupt(), patched.setattr(os, "fsync", interrupted))),
         pytest.raises(KeyboardInterrupt),
     ):
-        train(small(snapshot_every_seconds=0.0), out=tmp_path / "run")
+        train(small(save_every_seconds=0.0), out=tmp_path / "run")
     path = tmp_path / "run" / "run.h5"
     assert kept == [path.read_bytes()]
     assert sorted(one.name for one in path.parent.iterdir()) == [".run.h5.lock", "run.h5", "tensorboard"]

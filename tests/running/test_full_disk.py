@@ -20,7 +20,7 @@ from elboverse.errors import ConfigError, RunFileError
 from elboverse.runfile import Run, writer
 from elboverse.running.runs import resume, train
 
-OFTEN = {"snapshot_every_seconds": 0.0, "evaluate_every": 1}
+OFTEN = {"save_every_seconds": 0.0, "evaluate_every": 1}
 """Settings of a run that is saved after every six of its 30 steps."""
 
 

@@ -118,9 +118,9 @@ ABSURD: dict[str, tuple[dict[str, Any], str]] = {
     "samples": ({"samples": 10**9}, "training.samples"),
     "replicas": ({"replicas": 10**9}, "training.replicas"),
     "batch": ({"batch_size": 10**15}, "training.batch_size"),
-    "seconds": ({"snapshot_every_seconds": -1.0}, "training.snapshot_every_seconds"),
+    "seconds": ({"save_every_seconds": -1.0}, "training.save_every_seconds"),
     "infinity": ({"learning_rate": float("inf")}, "training.learning_rate"),
-    "not a number": ({"snapshot_every_seconds": float("nan")}, "training.snapshot_every_seconds"),
+    "not a number": ({"save_every_seconds": float("nan")}, "training.save_every_seconds"),
 }
 
 

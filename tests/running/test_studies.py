@@ -63,7 +63,7 @@ def test_a_study_killed_with_its_runs_is_resumed_with_nothing_lost_or_done_twice
     config = tmp_path / "study.toml"
     config.write_text(
         '[model]\nname = "linear-vae"\n[dataset]\nname = "pca"\npoints = 80\ndimension = 3\n'
-        '[training]\nepochs = 60\nbatch_size = 20\ndevice = "cpu"\nsnapshot_every_seconds = 0\n'
+        '[training]\nepochs = 60\nbatch_size = 20\ndevice = "cpu"\nsave_every_seconds = 0\n'
         '[sweep]\nseed = "0..4"\n'
     )
     out = tmp_path / "study"
@@ -91,7 +91,7 @@ def test_ctrl_c_ends_all_runs_saved(tmp_path: Path) -> None:
         "--set",
         "training.epochs=100000",
         "--set",
-        "training.snapshot_every_seconds=0",
+        "training.save_every_seconds=0",
     ]
     out = tmp_path / "study"
     command = [sys.executable, "-m", "elboverse", "train", "circle", "--jobs", "2", "--out", str(out), *arguments]

@@ -60,7 +60,7 @@ def _loop(folder: Path) -> None:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
         x = torch.ones(8, 5)
-        with elboverse.record(folder, resume=True, snapshot_every_seconds=0.0) as run:
+        with elboverse.record(folder, resume=True, save_every_seconds=0.0) as run:
             for number in range(run.step_count, UPDATES):
                 run.loss(x, (torch.full((8, 2), number * 1e-3), torch.zeros(8, 2)), (x, torch.zeros(())))
         code = 0

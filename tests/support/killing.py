@@ -24,7 +24,7 @@ LONG: dict[str, Any] = {
         "epochs": 20,
         "batch_size": 40,
         "evaluate_every": 1,
-        "snapshot_every_seconds": 0.0,
+        "save_every_seconds": 0.0,
         "device": "cpu",
     },
 }

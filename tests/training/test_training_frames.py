@@ -34,7 +34,7 @@ def test_a_run_has_no_frames_unless_it_is_told_to(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_a_frame_holds_what_encoder_and_decoder_say_of_the_first_held_out_points(replicas: int) -> None:
-    config = configure("vae-2", snapshots=3, replicas=replicas, dataset={"name": "circle", "points": 300})
+    config = configure("vae-2", frames=3, replicas=replicas, dataset={"name": "circle", "points": 300})
     experiment = build_experiment(config)
     loop = experiment.loop
     frames = [record for records in loop.rounds() for record in records if isinstance(record, Frame)]
@@ -63,7 +63,7 @@ def test_a_frame_holds_what_encoder_and_decoder_say_of_the_first_held_out_points
 
 def test_points_are_bounded_and_training_points_stand_in_for_held_out_ones() -> None:
     dataset = {"name": "circle", "points": 1300, "held_out": 0.0}
-    experiment = build_experiment(configure("vae-1", snapshots=1, dataset=dataset, epochs=1))
+    experiment = build_experiment(configure("vae-1", frames=1, dataset=dataset, epochs=1))
     *_, frame = (record for records in experiment.loop.rounds() for record in records if isinstance(record, Frame))
     assert frame.series["latent_mean"].shape == (1, MOST_POINTS, 2)
     train_points = experiment.data.scaling.undo(experiment.data.train[:MOST_POINTS])
@@ -73,7 +73,7 @@ def test_points_are_bounded_and_training_points_stand_in_for_held_out_ones() -> 
 def test_of_images_a_few_are_decoded_and_all_are_encoded(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.random.default_rng(0).random((300, 4, 5)))
     dataset = {"name": "array", "path": str(tmp_path / "images.npy"), "held_out": 0.5}
-    experiment = build_experiment(configure("vae-1", snapshots=1, dataset=dataset, epochs=1))
+    experiment = build_experiment(configure("vae-1", frames=1, dataset=dataset, epochs=1))
     *_, frame = (record for records in experiment.loop.rounds() for record in records if isinstance(record, Frame))
     assert frame.series["latent_variance"].shape == (1, 150, 2)
     assert frame.series["sample_mean"].shape == frame.data.shape == (1, MOST_IMAGES, 20)
@@ -88,7 +88,7 @@ def test_frames_leave_the_training_as_it_would_be_without_them(
     settings: dict[str, Any] = {"variances": variances, "replicas": replicas}
     plain = train(small(model, constraint, **settings), out=tmp_path / "plain")
     group = plain.documents["engine"]["replica_group"]
-    config = small(model, constraint, snapshots=9, replica_group=group, **settings)
+    config = small(model, constraint, frames=9, replica_group=group, **settings)
     with_frames = contents(train(config, out=tmp_path / "frames").path)
     without = contents(plain.path)
     assert len(with_frames) == len(without) + 6
@@ -100,7 +100,7 @@ def test_frames_leave_the_training_as_it_would_be_without_them(
 def test_frames_of_an_interrupted_run_are_bitwise_those_of_an_uninterrupted_one(
     tmp_path: Path, stops: list[int], replicas: int
 ) -> None:
-    config = small(snapshots=9, replicas=replicas, replica_group=1)
+    config = small(frames=9, replicas=replicas, replica_group=1)
     whole = train(config, out=tmp_path / "whole")
     assert whole.frames is not None
     assert whole.frames.step.tolist() == [0, 2, 4, 8, 12, 17, 23, 30]
@@ -108,8 +108,8 @@ def test_frames_of_an_interrupted_run_are_bitwise_those_of_an_uninterrupted_one(
 
 
 def test_an_extended_run_keeps_its_frames_and_is_otherwise_bitwise_the_longer_one(tmp_path: Path) -> None:
-    longer = train(small(snapshots=4, epochs=10), out=tmp_path / "longer")
-    train(small(snapshots=4), out=tmp_path / "extended")
+    longer = train(small(frames=4, epochs=10), out=tmp_path / "longer")
+    train(small(frames=4), out=tmp_path / "extended")
     extended = resume(tmp_path / "extended", overrides=["training.epochs=10"])
     assert longer.frames is not None
     assert longer.frames.step.tolist() == [0, 7, 27, 60]
@@ -123,9 +123,7 @@ def test_an_extended_run_keeps_its_frames_and_is_otherwise_bitwise_the_longer_on
 
 
 def test_evaluations_and_frames_at_the_same_step_see_the_same_parameters() -> None:
-    config = configure(
-        "vae-1", snapshots=2, variances="optimal", dataset={"name": "pca", "points": 240, "dimension": 4}
-    )
+    config = configure("vae-1", frames=2, variances="optimal", dataset={"name": "pca", "points": 240, "dimension": 4})
     records = [record for records in build_experiment(config).loop.rounds() for record in records]
     held_out = [one for one in records if isinstance(one, Evaluation) and one.split == "held_out"]
     (_first, last) = [record for record in records if isinstance(record, Frame)]
@@ -135,8 +133,8 @@ def test_evaluations_and_frames_at_the_same_step_see_the_same_parameters() -> No
 
 def test_more_frames_than_a_run_file_should_hold_are_refused_with_how_many_may_be() -> None:
     dataset = {"name": "circle", "points": 4000}
-    with pytest.raises(ConfigError, match=r"training.snapshots: got 10,000, .* so give at most 8,") as refused:
-        build_experiment(configure("vae-1", snapshots=10_000, dataset=dataset))
+    with pytest.raises(ConfigError, match=r"training.frames: got 10,000, .* so give at most 8,") as refused:
+        build_experiment(configure("vae-1", frames=10_000, dataset=dataset))
     assert "67,108,864" in str(refused.value)
-    with pytest.raises(ConfigError, match=r"training.snapshots: got 10001"):
-        configure("vae-1", snapshots=10_001)
+    with pytest.raises(ConfigError, match=r"training.frames: got 10001"):
+        configure("vae-1", frames=10_001)

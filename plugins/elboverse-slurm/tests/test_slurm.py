@@ -42,7 +42,7 @@ def test_runs_in_jobs_are_bitwise_those_of_this_process(tmp_path: Path) -> None:
 
 
 def test_a_run_longer_than_its_time_limit_is_saved_requeued_and_resumed(tmp_path: Path) -> None:
-    config = table(1, 1200, snapshot_every_seconds=1000)
+    config = table(1, 1200, save_every_seconds=1000)
     limited = {**LOCAL, "minutes": 0.4, "warning_seconds": 12}
     [in_job] = train_sweep(config, out=tmp_path / "jobs", launcher=limited)
     with Run.open(in_job) as run:

@@ -2,7 +2,7 @@
 
 A frame has, of always the same points, the encoder's means and variances and the reconstructions μ(ν(x)), and the
 decoded means μ(z) of always the same z from the prior. It is drawn beside the ELBO and the entropy sum, whose curves
-meet while the latent space unfolds. How many frames there are is a setting of the training, `training.snapshots`.
+meet while the latent space unfolds. How many frames there are is a setting of the training, `training.frames`.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def build(options: AnimateOptions, run: Run) -> Result:
 
     Args:
         options: replica and rate.
-        run: one that was trained with `training.snapshots`.
+        run: one that was trained with `training.frames`.
 
     Raises:
         AnalysisError: it has no frames, or no such replica.
@@ -167,7 +167,7 @@ def _read(reading: Reading, replica: int) -> Film:
     run = reading.run
     if run.frames is None:
         raise AnalysisError(
-            f"{run.path}: no frames are recorded, and animate shows them; train with --set training.snapshots=50, say"
+            f"{run.path}: no frames are recorded, and animate shows them; train with --set training.frames=50, say"
         )
     data = run.frames.data(replica).astype(np.float64)
     shown: Sequence[int] = range(min(2, run.latent_dim))
