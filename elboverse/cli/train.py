@@ -214,6 +214,7 @@ def train(
                 jobs=jobs,
                 launcher=where,
                 threads=threads or 1,
+                registry=_components(config, table),
             )
         _summarise_sweep(paths, console)
         return

@@ -79,10 +79,17 @@ class Plugin:
 
 @attrs.frozen
 class Offer:
-    """A plugin and the components that it offers, each with its kind."""
+    """A plugin and the components that it offers, each with its kind.
+
+    Attributes:
+        plugin: the plugin.
+        components: what it offers.
+        file: the absolute path of a plugin that is a Python file without packaging; else empty.
+    """
 
     plugin: Plugin
     components: tuple[tuple[str, Component], ...] = ()
+    file: str = ""
 
 
 def normalised(name: str) -> str:

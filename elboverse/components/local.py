@@ -15,11 +15,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+import attrs
+
 from elboverse.components.discovery import Offer, Plugin, offered_by
 from elboverse.components.hookspecs import HOOKS, Component
 from elboverse.errors import ConfigError, PluginError
 
-__all__ = ["FILES_VARIABLE", "REFUSED_VARIABLE", "LocalPlugin", "file_digest", "files_of_config", "local_offers"]
+__all__ = [
+    "FILES_VARIABLE",
+    "REFUSED_VARIABLE",
+    "UNPACKAGED",
+    "LocalPlugin",
+    "file_digest",
+    "files_of_config",
+    "local_offers",
+]
 
 FILES_VARIABLE: Final = "ELBOVERSE_PLUGIN_FILES"
 """Plugin files to load beside the installed plugins, separated as ``PATH`` is; the option ``--plugin`` sets it for the
@@ -27,6 +37,9 @@ processes that a command starts."""
 
 REFUSED_VARIABLE: Final = "ELBOVERSE_NO_LOCAL_PLUGINS"
 """Set by the option ``--no-local-plugins``: the plugins that a config names are refused."""
+
+UNPACKAGED: Final = "unpackaged"
+"""The version of a plugin that is neither a distribution nor a file."""
 
 LocalPlugin = str | Path | ModuleType | Component | Any
 """What ``plugins=[…]`` takes: a file, a module or any object with hooks, a `Component`."""
@@ -89,7 +102,7 @@ def local_offers(plugins: Iterable[LocalPlugin]) -> list[Offer]:
                 f"plugins: component {unclear[0]!r} does not say of which kind it is; give it as "
                 f"Component(…, kind=…) with one of {', '.join(HOOKS)}"
             )
-        offers.append(Offer(Plugin("given", "given", "unpackaged"), tuple((str(one.kind), one) for one in components)))
+        offers.append(Offer(Plugin("given", "given", UNPACKAGED), tuple((str(one.kind), one) for one in components)))
     return offers
 
 
@@ -108,14 +121,15 @@ def _from_file(path: Path) -> Offer:
         except (Exception, SystemExit) as error:
             del sys.modules[name]
             raise PluginError(f"plugin {path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
-    return _checked(sys.modules[name], plugin)
+    return attrs.evolve(_checked(sys.modules[name], plugin), file=str(path.resolve()))
 
 
 def _from_module(module: Any) -> Offer:
     name = getattr(module, "__name__", type(module).__name__)
     file = getattr(module, "__file__", None)
-    version = f"sha256:{file_digest(Path(file))}" if file else "unpackaged"
-    return _checked(module, Plugin(name.rpartition(".")[2], Path(file).name if file else name, version))
+    version = f"sha256:{file_digest(Path(file))}" if file else UNPACKAGED
+    offer = _checked(module, Plugin(name.rpartition(".")[2], Path(file).name if file else name, version))
+    return attrs.evolve(offer, file=str(Path(file).resolve())) if file else offer
 
 
 def _checked(module: Any, plugin: Plugin) -> Offer:

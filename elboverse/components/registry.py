@@ -267,6 +267,11 @@ class Registry:
     recorded: Mapping[tuple[str, str], tuple[str, str]] = MappingProxyType({})
     offers: tuple[Offer, ...] = ()
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The Python files among the plugins, which another process has to load too."""
+        return tuple(offer.file for offer in self.offers if offer.file)
+
     def names(self, kind: str) -> list[str]:
         """Return the names of all components of a kind, sorted."""
         return sorted(registered.name for registered in self.components[kind].values())
@@ -393,7 +398,11 @@ def discover(environment: Mapping[str, str] | None = None, plugins: Iterable[Loc
 
 
 def _assembled(found: Sequence[Offer]) -> Registry:
-    """Return the registry of what plugins offer; a name that several offer is told apart by its distribution."""
+    """Return the registry of what plugins offer; a name that several offer is told apart by its distribution.
+
+    A file that is given twice is one plugin.
+    """
+    found = list({offer.file or number: offer for number, offer in enumerate(found)}.values())
     every = [Registered(kind, component, offer.plugin) for offer in found for kind, component in offer.components]
     times = Counter((one.kind, normalised(one.component.name)) for one in every)
     components: dict[str, dict[str, Registered]] = {kind: {} for kind in HOOKS}

@@ -12,6 +12,7 @@ from typing import Final
 
 import torch
 
+from elboverse.components.registry import discover
 from elboverse.config import from_table
 from elboverse.contracts.launcher import Job, Outcome, Progress, Status
 from elboverse.errors import ElboverseError, Interrupted, ReplicasDifferError, RunInUseError, out_of_memory
@@ -51,7 +52,8 @@ def _attempted(job: Job, report: Callable[[Progress], None] | None) -> tuple[Sta
 
 
 def _train(job: Job, report: Callable[[Progress], None] | None) -> None:
-    config = from_table(job.config)
+    registry = discover(plugins=job.plugins) if job.plugins else None
+    config = from_table(job.config, registry)
     path = job.folder / RUN_FILE
 
     def tell(done: int, total: int, text: str) -> None:
@@ -62,7 +64,9 @@ def _train(job: Job, report: Callable[[Progress], None] | None) -> None:
         train(config, out=job.folder, report=tell, save_every_seconds=job.save_every_seconds).close()
     elif not is_done(path, config.training.epochs):
         override = f"training.epochs={config.training.epochs}"
-        resume(path, overrides=[override], report=tell, save_every_seconds=job.save_every_seconds).close()
+        resume(
+            path, overrides=[override], report=tell, save_every_seconds=job.save_every_seconds, registry=registry
+        ).close()
 
 
 def waiting_for_its_end(work: Callable[[], None], seconds: float) -> None:

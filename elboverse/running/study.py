@@ -12,11 +12,14 @@ import attrs
 import tomli_w
 from rich.console import Console
 
+from elboverse.components.local import UNPACKAGED
 from elboverse.components.registry import Registry
 from elboverse.config import ExperimentConfig, to_table
 from elboverse.config.sweeps import expand, split_seeds
+from elboverse.contracts import Sink
 from elboverse.contracts.launcher import Job, Launcher, Outcome, Status
 from elboverse.errors import (
+    ConfigError,
     ElboverseError,
     Interrupted,
     PluginError,
@@ -52,6 +55,7 @@ class Study:
         threads: of each run.
         registry: the components.
         launcher: what trains the runs; None for this process.
+        sinks: what follows each run that is trained in this process.
     """
 
     folder: Path
@@ -61,6 +65,7 @@ class Study:
     threads: int
     registry: Registry | None
     launcher: Launcher | None
+    sinks: tuple[Sink, ...] = ()
 
     def train(self, unreadable: Mapping[str, Outcome]) -> None:
         """Train what is not finished, and tell at the end what failed.
@@ -132,12 +137,12 @@ class Study:
 
         path = self.folder / name / RUN_FILE
         if not path.exists():
-            train(config, out=path.parent, console=self.console).close()
+            train(config, out=path.parent, console=self.console, sinks=self.sinks).close()
             return
         with Run.open(path) as run:
             longer = run.config["training"]["epochs"] < config.training.epochs
         overrides = [f"training.epochs={config.training.epochs}"] if longer else []
-        resume(path, overrides=overrides, console=self.console).close()
+        resume(path, overrides=overrides, console=self.console, registry=self.registry, sinks=self.sinks).close()
 
     def _launched(self, todo: Mapping[str, ExperimentConfig], done: int) -> dict[str, Outcome]:
         """Train runs by the launcher, and return how they ended."""
@@ -145,8 +150,9 @@ class Study:
 
         assert self.launcher is not None  # noqa: S101 - for the type checker
         folder = self.folder.absolute()
+        plugins = self._plugin_files()
         jobs = [
-            Job(name=name, folder=folder / name, config=to_table(config), threads=self.threads)
+            Job(name=name, folder=folder / name, config=to_table(config), threads=self.threads, plugins=plugins)
             for name, config in todo.items()
         ]
         outcomes: dict[str, Outcome] = {}
@@ -168,6 +174,22 @@ class Study:
         for name in todo.keys() - outcomes.keys():
             outcomes[name] = Outcome(name=name, status="failed", message="the launcher never told how it ended")
         return outcomes
+
+    def _plugin_files(self) -> tuple[str, ...]:
+        """Return the plugin files that other processes have to load.
+
+        Raises:
+            ConfigError: a plugin was handed over as an object, which no other process has.
+        """
+        if self.registry is None:
+            return ()
+        lost = [one.plugin.name for one in self.registry.offers if one.plugin.version == UNPACKAGED and not one.file]
+        if lost:
+            raise ConfigError(
+                f"plugins: got {lost[0]} as an object, which runs in processes of their own do not have; give a Python "
+                "file, or train without jobs and launcher"
+            )
+        return self.registry.files
 
     def _stopped(self, outcomes: Mapping[str, Outcome], done: int, todo: int) -> str:
         counts = {status: sum(one.status == status for one in outcomes.values()) for status in ("finished", "failed")}

@@ -13,9 +13,20 @@ from typing import Any
 
 from rich.console import Console
 
-from elboverse.components.registry import Registry
-from elboverse.config import ExperimentConfig, apply_override, flattened, from_table, read_table, to_table
+from elboverse.components.local import LocalPlugin
+from elboverse.components.registry import Registry, discover
+from elboverse.config import (
+    ExperimentConfig,
+    apply_override,
+    find_config,
+    flattened,
+    from_table,
+    read_table,
+    to_table,
+    with_plugins_of,
+)
 from elboverse.config.sweeps import LAUNCHER, expand, is_sweep, refuse_both, settings
+from elboverse.contracts import Sink
 from elboverse.contracts.launcher import Launcher, Outcome
 from elboverse.errors import (
     ConfigError,
@@ -41,7 +52,7 @@ __all__ = [
 
 
 def train_sweep(
-    table: Mapping[str, Any],
+    table: Mapping[str, Any] | str | Path,
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -51,6 +62,8 @@ def train_sweep(
     launcher: Mapping[str, Any] | str | None = None,
     threads: int = 1,
     registry: Registry | None = None,
+    plugins: Iterable[LocalPlugin] = (),
+    sinks: Iterable[Sink] = (),
 ) -> list[Path]:
     """Train every run of a sweep and return their run files.
 
@@ -58,7 +71,7 @@ def train_sweep(
     in this process.
 
     Args:
-        table: a raw config with a table ``sweep``.
+        table: a raw config with a table ``sweep``, or a TOML file of one.
         out: the sweep's folder; ``runs/<name>-<time>`` by default.
         overwrite: replace what is there already; run files that are replaced are deleted before the first run begins.
         console: where progress is shown; nowhere by default.
@@ -67,6 +80,8 @@ def train_sweep(
         launcher: name, or table with name and options, of what starts those processes; ``"local"`` by default.
         threads: of each run. However many runs there are at once, they end bitwise the same.
         registry: the components; those of all installed plugins by default.
+        plugins: as for `elboverse.train`. Where runs have processes of their own, these load the files again.
+        sinks: what follows each run, one run after the other; `begin` says which. Only where they are trained here.
 
     Raises:
         ConfigError: the sweep or one of its runs is not usable.
@@ -76,8 +91,14 @@ def train_sweep(
     """
     from elboverse.running.runs import default_folder  # torch, which listing a sweep does not need
 
+    if not isinstance(table, Mapping):
+        source, table = table, read_table(table)
+        registry = with_plugins_of(table, find_config(source).parent, registry)
+    if plugins:
+        registry = (discover() if registry is None else registry).joined(plugins)
     configs = expand(table, registry)
     where = _launcher_of(table, jobs, launcher, registry)
+    study_sinks = _sinks_here(sinks, where)
     folder = default_folder(next(iter(configs.values()))) if out is None else Path(out)
     paths = {name: folder / name / RUN_FILE for name in configs}
     there = [path for path in (folder / SWEEP_FILE, folder / RUN_FILE, *paths.values()) if path.exists()]
@@ -88,15 +109,16 @@ def train_sweep(
             _delete(path)
     made = not folder.exists()
     write_study(folder, table)
-    study = Study(folder, dict(table), console, announce, threads, registry, where)
+    study = Study(folder, dict(table), console, announce, threads, registry, where, study_sinks)
     try:
         study.train({})
     except ElboverseError:
-        if not any(path.exists() for path in run_files(folder)):  # nothing began, so nothing is there to resume
+        begun = any(path.exists() for path in run_files(folder, registry))
+        if not begun:  # nothing is there to resume
             (folder / SWEEP_FILE).unlink(missing_ok=True)
             _remove_empty(folder, made=made)
         raise
-    return run_files(folder)
+    return run_files(folder, registry)
 
 
 def resume_sweep(
@@ -109,6 +131,8 @@ def resume_sweep(
     launcher: Mapping[str, Any] | str | None = None,
     threads: int = 1,
     registry: Registry | None = None,
+    plugins: Iterable[LocalPlugin] = (),
+    sinks: Iterable[Sink] = (),
 ) -> list[Path]:
     """Resume a sweep: finish runs that were interrupted or failed, train those that are missing, and no others.
 
@@ -121,6 +145,8 @@ def resume_sweep(
         launcher: where they run.
         threads: of each run.
         registry: the components.
+        plugins: files must still be those that the runs were made with.
+        sinks: what follows each run.
 
     Raises:
         As `train_sweep` and `execution.resume`, and
@@ -130,8 +156,11 @@ def resume_sweep(
     folder = Path(folder)
     table = _stored_table(folder)
     extended = _extended(table, overrides)
+    if plugins:
+        registry = (discover() if registry is None else registry).joined(plugins)
     configs = expand(extended, registry)
     where = _launcher_of(extended, jobs, launcher, registry)
+    study_sinks = _sinks_here(sinks, where)
     unreadable: dict[str, Outcome] = {}
     for name, config in configs.items():
         path = folder / name / RUN_FILE
@@ -139,22 +168,23 @@ def resume_sweep(
             _require_of_this_sweep(path, name, config, registry, unreadable)
     if extended != table:
         write_study(folder, extended)  # so that an extension that is interrupted is gone on with like any other sweep
-    Study(folder, extended, console, announce, threads, registry, where).train(unreadable)
-    return run_files(folder)
+    Study(folder, extended, console, announce, threads, registry, where, study_sinks).train(unreadable)
+    return run_files(folder, registry)
 
 
-def run_files(path: Path) -> list[Path]:
+def run_files(path: Path, registry: Registry | None = None) -> list[Path]:
     """Return the run files of a sweep's folder, in the sweep's order; anything else is returned as it is given.
 
     Args:
         path: a run file, or a folder.
+        registry: the components; those of all installed plugins by default.
 
     Raises:
         ConfigError: the folder's ``sweep.toml`` is not usable.
     """
     if not (path / SWEEP_FILE).is_file():
         return [path]
-    return [path / name / RUN_FILE for name in expand(_stored_table(path))]
+    return [path / name / RUN_FILE for name in expand(_stored_table(path), registry)]
 
 
 def begun_run_files(path: Path) -> list[Path]:
@@ -190,6 +220,17 @@ def _launcher_of(
     if jobs is not None:
         wanted["jobs"] = jobs
     return build_launcher(wanted, registry)
+
+
+def _sinks_here(sinks: Iterable[Sink], launcher: Launcher | None) -> tuple[Sink, ...]:
+    """Return the sinks that a caller gives, once it is known that they can follow the runs."""
+    given = tuple(sinks)
+    if given and launcher is not None:
+        raise ConfigError(
+            "sinks: got objects, which cannot follow runs in processes of their own; name sinks in the config, or "
+            "train without jobs and launcher"
+        )
+    return given
 
 
 def _extended(table: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import elboverse
@@ -151,3 +153,45 @@ def test_a_file_without_hooks_is_told_so(folder: Path) -> None:
 def test_without_the_file_the_model_is_unknown() -> None:
     with pytest.raises(UnknownNameError):
         discover().find("model", "tiny")
+
+
+class Follower:
+    """Keeps which runs it was told of, and how they ended."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def begin(self, run: Any) -> None:
+        self.told.append(run.folder.name)
+
+    def receive(self, record: Any) -> None: ...
+
+    def saved(self, steps: int) -> None: ...
+
+    def end(self, status: str) -> None:
+        self.told.append(status)
+
+
+def test_a_sweep_takes_plugins_and_sinks(folder: Path) -> None:
+    table = {"model": {"name": "tiny"}, "dataset": {"name": "circle", "points": 60}, "sinks": []}
+    table |= {"training": {"epochs": 1, "batch_size": 20}, "sweep": {"seed": [0, 1]}}
+    follower = Follower()
+    here = elboverse.train_sweep(table, out="here", plugins=["mine.py"], sinks=[follower])
+    assert follower.told == ["seed=0", "finished", "seed=1", "finished"]
+    beside = elboverse.train_sweep(table, out="beside", plugins=["mine.py"], jobs=2)
+    for one, other in zip(here, beside, strict=True):
+        np.testing.assert_array_equal(elboverse.Run.open(one).series("elbo"), elboverse.Run.open(other).series("elbo"))
+    extended = elboverse.resume_sweep("here", overrides=["training.epochs=2"], plugins=["mine.py"])
+    assert [elboverse.Run.open(path).config["training"]["epochs"] for path in extended] == [2, 2]
+    with pytest.raises(ConfigError, match=r"sinks: got objects.* name sinks in the config"):
+        elboverse.train_sweep(table, out="third", plugins=["mine.py"], sinks=[follower], jobs=2)
+    assert not (folder / "third").exists()
+
+
+def test_a_study_whose_config_names_a_plugin_is_trained_and_summed_up(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "study.toml").write_text(CONFIG + "\n[sweep]\nseed = [0, 1]\n")
+    assert run("train", "study.toml", "--out", "s", "-q") == 0
+    assert "mine.py (sha256 " in capsys.readouterr().err
+    assert [path.parent.name for path in sorted(folder.glob("s/*/run.h5"))] == ["seed=0", "seed=1"]
