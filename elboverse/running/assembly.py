@@ -24,7 +24,13 @@ from elboverse.contracts.optimiser import Optimiser
 from elboverse.data.conditions import with_conditions
 from elboverse.errors import ConfigError, ReplicasDifferError
 from elboverse.running import environment
-from elboverse.running.description import describe_components, describe_model, run_documents, selections
+from elboverse.running.description import (
+    describe_components,
+    describe_model,
+    describe_parameters,
+    run_documents,
+    selections,
+)
 from elboverse.running.family import describe_family, layout_of, objective_of, require_fitting
 from elboverse.seeding import derived_seed
 from elboverse.theory import families
@@ -246,7 +252,10 @@ def build_experiment(
         latent_dim=latent_dim,
         documents={
             **run_documents(config, data, device, annealing_steps, replica_group),
-            "model": describe_model(cast(Model, template), family),
+            "model": {
+                **describe_model(cast(Model, template), family),
+                "parameters": describe_parameters(template, look),
+            },
             "family": describe_family(template, family, loaded),
         },
         device=device,

@@ -13,9 +13,10 @@ from elboverse.config import ExperimentConfig, to_table
 from elboverse.contracts import Data, Model, Stream
 from elboverse.data.check import ties
 from elboverse.running import environment
+from elboverse.theory import families
 from elboverse.theory.families import Family
 
-__all__ = ["describe_components", "describe_model", "run_documents", "selections"]
+__all__ = ["describe_components", "describe_model", "describe_parameters", "run_documents", "selections"]
 
 
 def run_documents(
@@ -87,6 +88,33 @@ def describe_model(model: Model, family: Family) -> dict[str, bool]:
         "learns_decoder_variance": decoder.log_var.requires_grad,
         "learns_prior_variance": prior.log_var.requires_grad,
     }
+
+
+def describe_parameters(model: Any, points: Tensor) -> list[dict[str, Any]]:
+    """Return name, shape, and role of every parameter of a model.
+
+    ``trained`` says whether training changes it, ``shapes_density`` whether ln p(x|z) + ln p(z) depends on it at given
+    latents z: automatic differentiation tells, whatever the parameter is called. k of BIC counts those that are both. A
+    prior that is made of encodings, such as VampPrior, has the encoder shape the density.
+
+    Args:
+        model: on the device of the points; left in training mode.
+        points: some, with their conditions behind them, shape (B, D + C).
+    """
+    parameters = dict(model.named_parameters())
+    trained = {name: value for name, value in parameters.items() if value.requires_grad}
+    model.eval()  # nothing is to be learned from latents that are no data
+    with torch.enable_grad():
+        z = points.new_zeros(len(points), families.latent_dim(model))
+        likelihood = families.decode(model, z, points).log_prob(families.observed(model, points))
+        density = likelihood.sum() + model.prior().log_prob(z).sum()
+        used = torch.autograd.grad(density, list(trained.values()), allow_unused=True) if density.requires_grad else ()
+    model.train()
+    shaping = {name for name, gradient in zip(trained, used, strict=False) if gradient is not None}
+    return [
+        {"name": name, "shape": list(value.shape), "trained": name in trained, "shapes_density": name in shaping}
+        for name, value in parameters.items()
+    ]
 
 
 def describe_components(config: ExperimentConfig) -> list[dict[str, str]]:

@@ -105,8 +105,9 @@ def build(options: SelectionOptions, runs: tuple[Run, ...]) -> Result:
     Of several passes through the stream, the last complete one is read. Values are in nats, those of batches averaged
     over the last steps of a regime and over the replicas. The keys of `Result.data`: ``last`` in steps;
     ``batch_size``; ``models``, a list with, per run, ``run``, the path, ``label``, ``latent_dim``, ``parameters`` and
-    ``textbook_parameters``, the two counts, and ``counted``, ``"linear formula"`` or ``"checkpoint"``; and ``regimes``,
-    a list with ``name``, ``points`` (N), ``latents``, ``log_likelihood``, ``first_step``, ``last_step``, ``batches``,
+    ``textbook_parameters``, the two counts, and ``counted``, ``"linear formula"``, ``"recorded roles"`` or
+    ``"checkpoint"``; and ``regimes``, a list with ``name``, ``points`` (N),
+    ``latents``, ``log_likelihood``, ``first_step``, ``last_step``, ``batches``,
     ``is_complete``, and ``models``, in the order above: ``label``; ``theory``, per point; ``variance_ratio``,
     Var[ELBO]/Var[entropy sum]; and for both ``elbo`` and ``entropy_sum`` a table with ``mean`` and
     ``standard_deviation`` per point, ``bic`` of a batch, ``lowest_share`` (in how many of the batches this model has

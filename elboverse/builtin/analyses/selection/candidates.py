@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -16,7 +17,11 @@ from elboverse.runfile import Run
 __all__ = ["Candidate", "candidates", "require_same_batches"]
 
 _TRAINED: Final = "optimizer/exp_avg"
-"""Where the checkpoint has one array per trained parameter, of its shape: Adam's first moments."""
+"""Where the checkpoint of a run without recorded roles has one array per trained parameter: Adam's first moments."""
+
+
+Counted = Literal["linear formula", "recorded roles", "checkpoint"]
+"""What k was taken from."""
 
 
 @attrs.frozen(kw_only=True)
@@ -31,6 +36,7 @@ class Candidate:
         beta: the weight of the KL term that the record ends with.
         parameters: k as the paper counts it.
         textbook_parameters: k with the mean counted, and rotations of the latents not.
+        counted: what k was taken from.
     """
 
     path: str
@@ -40,6 +46,7 @@ class Candidate:
     beta: float
     parameters: int
     textbook_parameters: int
+    counted: Counted
 
     def described(self) -> dict[str, Any]:
         """Return what JSON says of it."""
@@ -49,7 +56,7 @@ class Candidate:
             "latent_dim": self.latent_dim,
             "parameters": self.parameters,
             "textbook_parameters": self.textbook_parameters,
-            "counted": "linear formula" if self.is_linear else "checkpoint",
+            "counted": self.counted,
         }
 
 
@@ -57,7 +64,8 @@ def candidates(readings: Sequence[Reading]) -> tuple[Candidate, ...]:
     """Return the models of runs, named by H, by model and H, or by their paths: whatever tells them apart first.
 
     A linear model has k = HD + 1 (the paper's count) or DH + 1 + D − H(H − 1)/2 (the textbook's). Of any other model,
-    both are the number of its parameters that Adam trains, without those of the encoder, which does not shape p(x).
+    both are the number of trained parameters that p(x|z) or p(z) depends on, as the run recorded when the model was
+    built. A run that recorded none has those counted that Adam trains and whose name does not begin with ``encoder``.
 
     Raises:
         AnalysisError: a run does not say D, or holds no trained parameters.
@@ -75,7 +83,12 @@ def candidates(readings: Sequence[Reading]) -> tuple[Candidate, ...]:
 def _candidate(reading: Reading, label: str) -> Candidate:
     run = reading.run
     linear = is_linear(run.config) and normalised(at(run.config, "model", "name")) != "vae0"
-    parameters, textbook = _linear_counts(run) if linear else (_trained(run),) * 2
+    roles = at(run.documents, "model", "parameters")
+    counted: Counted = "linear formula" if linear else "recorded roles" if isinstance(roles, list) else "checkpoint"
+    if linear:
+        parameters, textbook = _linear_counts(run)
+    else:
+        parameters = textbook = _shaping(run, roles) if isinstance(roles, list) else _trained(run)
     return Candidate(
         path=str(run.path),
         label=label,
@@ -84,6 +97,7 @@ def _candidate(reading: Reading, label: str) -> Candidate:
         beta=float(reading.series("beta")[-1, 0]),
         parameters=parameters,
         textbook_parameters=textbook,
+        counted=counted,
     )
 
 
@@ -98,7 +112,24 @@ def _linear_counts(run: Run) -> tuple[int, int]:
     return weights + 1, weights + 1 + dimension - latents * (latents - 1) // 2
 
 
+def _shaping(run: Run, roles: list[Any]) -> int:
+    """Return how many numbers the density has that training changes, by the roles that the run recorded."""
+    told = [role for role in roles if isinstance(role, dict) and role.get("trained") and role.get("shapes_density")]
+    counts = [math.prod(role["shape"]) for role in told if _is_shape(role.get("shape"))]
+    if not counts:
+        raise AnalysisError(
+            f"{run.path}: training changes no parameter that p(x) depends on, and BIC counts them; give runs of models "
+            "that train a decoder"
+        )
+    return sum(counts)
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(length, int) and length >= 0 for length in value)
+
+
 def _trained(run: Run) -> int:
+    """Return how many parameters outside the encoder Adam trains, in a run of before roles were recorded."""
     arrays = run.checkpoint(_TRAINED)
     count = sum(array[0].size for path, array in arrays.items() if not path.startswith("encoder"))
     if count == 0:
