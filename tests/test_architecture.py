@@ -200,3 +200,60 @@ def test_the_page_on_the_architecture_shows_the_rows_that_are_enforced() -> None
 def test_nothing_outside_builtin_imports_from_it() -> None:
     outside = [path for path in SOURCES if room_of(path) not in {"builtin", "__init__"}]
     assert [short(path) for path in outside if "builtin" in set(imported_rooms(path))] == []
+
+
+def imports_of(path: Path) -> set[str]:
+    """Return every module of ours that a file imports, wherever in the file, or imports names of."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def circles(arrows: dict[str, set[str]]) -> list[str]:
+    """Return the modules that lie on a circle: what is left when modules without arrows are taken away, both ways."""
+    left = {name: set(targets) for name, targets in arrows.items()}
+    while True:
+        ends = {name for name in left if not left[name] & left.keys()}
+        starts = left.keys() - set().union(*left.values())
+        if not ends | starts:
+            return sorted(left)
+        left = {name: targets for name, targets in left.items() if name not in ends | starts}
+
+
+def test_no_circle_is_among_modules() -> None:
+    modules = {module_of(path): path for path in SOURCES if path.name != "__init__.py"}
+    arrows = {name: (imports_of(path) & modules.keys()) - {name} for name, path in modules.items()}
+    assert len(arrows) > 200
+    assert circles(arrows) == []
+
+
+def test_a_circle_would_be_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}) == ["b", "c"]
+
+
+ANALYSES = PACKAGE / "builtin" / "analyses"
+
+
+def floor_of(path: Path) -> int:
+    """Return where a file of an analysis stands: numbers of any name, then the figure, then the analysis."""
+    return {"figure": 1, "analysis": 2}.get(path.stem, 0)
+
+
+@pytest.mark.parametrize("path", sorted(ANALYSES.glob("*/*.py")), ids=short)
+def test_an_analysis_is_numbers_then_figure_then_analysis(path: Path) -> None:
+    assert {"numbers", "figure", "analysis", "criteria"} & {file.stem for file in path.parent.glob("*.py")}
+    prefix = f"{module_of(ANALYSES)}."
+    for name in sorted(imports_of(path)):
+        if name.startswith(prefix):
+            folder, _, rest = name.removeprefix(prefix).partition(".")
+            assert folder == path.parent.name, f"{short(path)} takes from another analysis: {name}"
+            target = ANALYSES / folder / f"{rest.partition('.')[0]}.py"
+            assert floor_of(target) <= floor_of(path), f"{short(path)} reaches up: {name}"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from elboverse.analysis.point_statistics import PointStatistics
-from elboverse.analysis.scores import shared_noise
+from elboverse.analysis.sobol import shared_noise
 from elboverse.config import ExperimentConfig
 from elboverse.contracts import Condition, Data, Model, SamplingFree, Scaling, is_image
 from elboverse.data.conditions import with_conditions

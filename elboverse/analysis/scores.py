@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
+from elboverse.analysis.scaled_model import ScaledModel
 from elboverse.errors import AnalysisError
 from elboverse.seeding import generator
 from elboverse.theory import families
 
 if TYPE_CHECKING:
-    from elboverse.analysis.trained import TrainedModel
     from elboverse.data.points import Points
 
-__all__ = ["anomalies", "importance_weighted", "shared_noise"]
+__all__ = ["anomalies", "importance_weighted"]
 
 Array = npt.NDArray[Any]
 
 _VALUES_AT_ONCE: Final = 1 << 22
-_MOST_SOBOL: Final = 21_201
 _MOST_SAMPLES: Final = 1_000_000
 
 
-def importance_weighted(trained: TrainedModel, scaled: Array, samples: int, seed: int) -> tuple[Array, Array]:
+def importance_weighted(trained: ScaledModel, scaled: Array, samples: int, seed: int) -> tuple[Array, Array]:
     """Return the importance-weighted bound L_k of each point and its effective number of samples, both of shape (N,).
 
     L_k = ln (1/k) Σ_i w_i with w_i = p(x|z_i) p(z_i)/q(z_i|x), z_i ~ q(z|x); E L_1 is the ELBO, and E L_k rises with k
@@ -70,9 +69,16 @@ def importance_weighted(trained: TrainedModel, scaled: Array, samples: int, seed
     return torch.cat(bounds).cpu().numpy(), torch.cat(effective).cpu().numpy()
 
 
-def anomalies(trained: TrainedModel, given: Points, count: int) -> Any:
-    """Return the least likely of some points as a table; see `TrainedModel.anomalies`."""
-    scaled = trained.scaled(given)
+def anomalies(trained: ScaledModel, given: Points, scaled: Array, column_names: Sequence[str], count: int) -> Any:
+    """Return the least likely of some points as a table; see `TrainedModel.anomalies`.
+
+    Args:
+        trained: the model.
+        given: the points in data units.
+        scaled: the same as the model sees them, shape (N, D).
+        column_names: of the dimensions, D in number.
+        count: how many are shown.
+    """
     elbo = trained.scored(scaled, 0).elbo - trained.scaling.log_volume()
     median = np.median(elbo)
     spread = 1.4826 * float(np.median(np.abs(elbo - median))) or float(elbo.std()) or 1.0
@@ -89,7 +95,7 @@ def anomalies(trained: TrainedModel, given: Points, count: int) -> Any:
         "row": rows,
         "elbo": elbo[rows],
         "deviations": (median - elbo[rows]) / spread,
-        "column": np.asarray(trained.column_names, dtype=object)[columns],
+        "column": np.asarray(column_names, dtype=object)[columns],
         "value": given.flat[rows, columns],
         "expected": expected,
     }
@@ -102,20 +108,3 @@ def anomalies(trained: TrainedModel, given: Points, count: int) -> Any:
 
         return pl.DataFrame({name: values.tolist() for name, values in table.items()})
     return table
-
-
-def shared_noise(count: int, latent_dim: int, seed: int) -> Tensor:
-    """Return draws of N(0, I) that points share, shape (count, H), float64: a scrambled Sobol sequence, mapped.
-
-    Source: Owen 1998, *Scrambling Sobol' and Niederreiter-Xing points*; unbiased, and of less variance than
-    independent draws for smooth integrands.
-
-    Args:
-        count: how many; a power of two balances them best.
-        latent_dim: H.
-        seed: the same draws for the same seed.
-    """
-    if latent_dim > _MOST_SOBOL:
-        return torch.randn((count, latent_dim), generator=generator(seed, "score"), dtype=torch.float64)
-    uniform = torch.quasirandom.SobolEngine(latent_dim, scramble=True, seed=seed).draw(count, dtype=torch.float64)
-    return torch.special.ndtri(uniform.clamp(1e-9, 1 - 1e-9))

@@ -344,7 +344,7 @@ class TrainedModel(ScaledModel):
             A dict of arrays, or a table with the index of `points`.
         """
         given = self.own_points() if points is None else self.fitting(points)
-        return anomalies(self, given, count)
+        return anomalies(self, given, self.scaled(given), self.column_names, count)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the parameters by name, as of `torch.nn.Module`."""

@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from elboverse.errors import AnalysisError
 
-if TYPE_CHECKING:
-    from elboverse.runfile.reader import Run
-
-__all__ = ["html_of", "pandas_of", "xarray_of"]
+__all__ = ["Recorded", "html_of", "pandas_of", "xarray_of"]
 
 
-def pandas_of(run: Run, replica: int = 0) -> Any:
+class Recorded(Protocol):
+    """What is read of a `Run`."""
+
+    path: Path
+    status: str
+    elboverse_version: str
+    replicas: int
+
+    @property
+    def steps(self) -> Any:
+        """See `Run.steps`."""
+        ...
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """See `Run.config`."""
+        ...
+
+    @property
+    def names(self) -> Sequence[str]:
+        """See `Run.names`."""
+        ...
+
+    def series(self, name: str, *, replica: int | None = None) -> Any:
+        """See `Run.series`."""
+        ...
+
+    def units(self, name: str) -> str:
+        """See `Run.units`."""
+        ...
+
+
+def pandas_of(run: Recorded, replica: int = 0) -> Any:
     """Return a replica's trajectory as a `pandas.DataFrame`: a row per step, ``kl[0]``, ``kl[1]`` … per latent."""
     try:
         import pandas as pd  # an optional package
@@ -30,7 +61,7 @@ def pandas_of(run: Run, replica: int = 0) -> Any:
     return pd.DataFrame(columns, index=pd.Index(run.steps, name="step"))
 
 
-def xarray_of(run: Run) -> Any:
+def xarray_of(run: Recorded) -> Any:
     """Return the trajectory as an `xarray.Dataset` with dimensions step, replica and latent, with units."""
     try:
         import xarray as xr  # an optional package
@@ -45,7 +76,7 @@ def xarray_of(run: Run) -> Any:
     return xr.Dataset(series, coords=sizes, attrs={"status": run.status, "elboverse_version": run.elboverse_version})
 
 
-def html_of(run: Run) -> str:
+def html_of(run: Recorded) -> str:
     """Return what a notebook shows of a run: its state and where each replica's ELBO ended."""
     from html import escape
 

@@ -22,6 +22,7 @@ from elboverse.builtin.analyses.bounds import analysis as bounds
 from elboverse.builtin.analyses.bounds import figure as bounds_figure
 from elboverse.builtin.analyses.collapse import analysis as collapse
 from elboverse.builtin.analyses.stationarity import analysis as stationarity
+from elboverse.builtin.analyses.stationarity.numbers import verdict
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError
 from elboverse.runfile import Run, RunWriter
@@ -185,7 +186,7 @@ def test_bounds_leaves_out_epochs_that_the_run_does_not_tell(tmp_path: Path) -> 
     ],
 )
 def test_a_verdict_leaves_two_standard_errors_either_way(value: float, standard_error: float, expected: str) -> None:
-    assert stationarity.verdict(value, standard_error, tolerance=0.1) == expected
+    assert verdict(value, standard_error, tolerance=0.1) == expected
 
 
 def test_stationarity_judges_each_quantity_within_its_own_tolerance(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from elboverse.analysis.trained_reading import rebuilt
 from elboverse.builtin.analyses.collapse import analysis as collapse
 from elboverse.builtin.analyses.collapse import criteria as collapse_criteria
 from elboverse.builtin.analyses.latents import analysis as latents
+from elboverse.builtin.analyses.latents import numbers as latents_numbers
 from elboverse.builtin.analyses.samples import analysis as samples
 from elboverse.builtin.analyses.spectrum import analysis as spectrum
 from elboverse.builtin.analyses.stationarity import analysis as stationarity
@@ -179,7 +180,7 @@ def test_the_latents_of_the_optimum_have_the_moments_of_theory(tmp_path: Path) -
 
 def test_moments_of_latents_are_in_units_of_the_prior() -> None:
     means, variances = np.array([[2.0, 1.0], [-4.0, 1.0]]), np.array([[1.0, 4.0], [3.0, 4.0]])
-    encoded = latents.Encoded(means, variances, np.array([4.0, 4.0]), drop_threshold=0.1)
+    encoded = latents_numbers.Encoded(means, variances, np.array([4.0, 4.0]), drop_threshold=0.1)
     assert encoded.mean_square == pytest.approx([2.5, 0.25])
     assert encoded.mean_variance == pytest.approx([0.5, 1.0])
     assert encoded.entropy_drop == pytest.approx([0.5 * np.log(4) - 0.25 * np.log(3), 0])
@@ -190,16 +191,16 @@ def test_the_aggregate_density_of_the_optimum_is_that_of_the_prior() -> None:
     generator = np.random.default_rng(0)
     variances = np.array([0.3, 0.6])
     means = generator.normal(size=(5000, 2)) * np.sqrt(1 - variances)
-    encoded = latents.Encoded(means, np.tile(variances, (5000, 1)), np.ones(2), 0.4)
-    axis, density = latents.aggregate_density(encoded, 4.0)
+    encoded = latents_numbers.Encoded(means, np.tile(variances, (5000, 1)), np.ones(2), 0.4)
+    axis, density = latents_numbers.aggregate_density(encoded, 4.0)
     expected = np.exp(-0.5 * (axis[:, None] ** 2 + axis**2)) / (2 * np.pi)
     assert density == pytest.approx(expected, abs=0.02)
     assert density.sum() * (axis[1] - axis[0]) ** 2 == pytest.approx(1, abs=0.01)
 
 
 def test_the_aggregate_density_is_that_of_the_scaled_latents() -> None:
-    encoded = latents.Encoded(np.array([[2.0, -3.0]]), np.array([[0.4, 0.9]]), np.array([4.0, 9.0]), 0.4)
-    axis, density = latents.aggregate_density(encoded, 4.0)
+    encoded = latents_numbers.Encoded(np.array([[2.0, -3.0]]), np.array([[0.4, 0.9]]), np.array([4.0, 9.0]), 0.4)
+    axis, density = latents_numbers.aggregate_density(encoded, 4.0)
     second, first = np.unravel_index(density.argmax(), density.shape)
     assert (axis[first], axis[second]) == pytest.approx((1, -1), abs=0.05)
 

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 
 from elboverse.analysis import style
 from elboverse.analysis.curves import envelope, robust_limits
+from elboverse.analysis.image_sheet import sheet
 from elboverse.analysis.reading import Array
-from elboverse.builtin.analyses.animate.analysis import Curves, Film
-from elboverse.builtin.analyses.samples.figure import sheet
+from elboverse.builtin.analyses.animate.numbers import Curves, Film
 
 __all__ = ["animate", "draw_sheet"]
 

@@ -13,22 +13,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import attrs
 import numpy as np
 
-from elboverse.analysis.curves import moving_average
 from elboverse.analysis.pool import Pool
-from elboverse.analysis.reading import Array, ReplicaOptions, listed, plural
+from elboverse.analysis.reading import ReplicaOptions, listed, plural
+from elboverse.builtin.analyses.bounds.numbers import Bounds, read_bounds
 from elboverse.config.structuring import in_range
 from elboverse.contracts import Result
-from elboverse.errors import AnalysisError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from elboverse.runfile import Run
 
-__all__ = ["Bounds", "BoundsOptions", "HeldOut", "build"]
+__all__ = ["BoundsOptions", "build"]
 
 _MILESTONES: Final = 11
-_WINDOW: Final = 100
 
 
 @attrs.frozen(kw_only=True)
@@ -53,52 +51,6 @@ class BoundsOptions(ReplicaOptions):
     )
 
 
-@attrs.frozen(eq=False)
-class HeldOut:
-    """The evaluations on held-out points.
-
-    Args:
-        steps: number of updates before each, shape (E,).
-        elbo: in nats per point, shape (E, R).
-        standard_error: of the ELBO, over points, shape (E, R).
-    """
-
-    steps: Array
-    elbo: Array
-    standard_error: Array
-
-
-@attrs.frozen(eq=False)
-class Bounds:
-    """The bounds through training, in nats per point.
-
-    Args:
-        steps: recorded steps, shape (T,).
-        elbo: the ELBO of each step's batch, shape (T, R).
-        entropy_sum: H_sum of the same batch, shape (T, R).
-        window: steps over which averages are taken.
-        final_elbo: the ELBO averaged over the last `window` steps, shape (R,).
-        held_out: the held-out evaluations; None if there are none.
-    """
-
-    steps: Array
-    elbo: Array
-    entropy_sum: Array
-    window: int
-    final_elbo: Array
-    held_out: HeldOut | None
-
-    @property
-    def relative_difference(self) -> Array:
-        """100·(ELBO − H_sum)/|final ELBO| in %, shape (T, R)."""
-        relative: Array = 100 * (self.elbo - self.entropy_sum) / np.abs(self.final_elbo)
-        return relative
-
-    def averaged(self, values: Array) -> Array:
-        """Return the moving average of values of shape (T, R)."""
-        return moving_average(self.steps, values, self.window)
-
-
 def build(options: BoundsOptions, runs: tuple[Run, ...]) -> Result:
     """Return the bounds at milestones of the training.
 
@@ -120,7 +72,7 @@ def build(options: BoundsOptions, runs: tuple[Run, ...]) -> Result:
         AnalysisError: no step is recorded, or none in all runs, or a run has no such replica.
     """
     reading = Pool.of(runs, options.replica)
-    bounds = _read(reading, options.window)
+    bounds = read_bounds(reading, options.window)
 
     def draw() -> Figure:
         from elboverse.builtin.analyses.bounds.figure import draw  # matplotlib, which only a figure needs
@@ -166,28 +118,6 @@ def build(options: BoundsOptions, runs: tuple[Run, ...]) -> Result:
         },
         draw=draw,
     )
-
-
-def _read(reading: Pool, window: int | None) -> Bounds:
-    reading.require_rows("bounds")
-    steps = reading.steps
-    if window is None:
-        window = max(1, min(_WINDOW, int(steps[-1] - steps[0] + 1) // 10))
-    elbo = reading.series("elbo").astype(np.float64)
-    final = elbo[steps > steps[-1] - window].mean(0)
-    if not (np.isfinite(final) & (final != 0)).all():
-        raise AnalysisError(
-            f"{reading.where}: the ELBO of the last {plural(window, 'step')} is {final.tolist()} per replica, "
-            f"and the difference is measured relative to it, so it must be finite and not zero"
-        )
-    held_out = None
-    if reading.evaluated("held_out"):
-        held_out = HeldOut(
-            reading.evaluation_steps("held_out"),
-            reading.evaluation("held_out", "elbo"),
-            reading.evaluation("held_out", "elbo_standard_error"),
-        )
-    return Bounds(steps, elbo, reading.series("entropy_sum").astype(np.float64), window, final, held_out)
 
 
 def _milestones(reading: Pool, bounds: Bounds) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from elboverse.analysis import style
 from elboverse.analysis.curves import envelope, quartiles, robust_limits
 from elboverse.analysis.pool import Pool
 from elboverse.analysis.reading import Array, plural
-from elboverse.builtin.analyses.bounds.analysis import Bounds, HeldOut
+from elboverse.builtin.analyses.bounds.numbers import Bounds, HeldOut
 
 __all__ = ["draw"]
 

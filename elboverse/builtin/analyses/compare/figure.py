@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from elboverse.analysis import style
 from elboverse.analysis.curves import envelope, robust_limits
-from elboverse.builtin.analyses.compare.analysis import Compared
+from elboverse.builtin.analyses.compare.numbers import Compared
 
 __all__ = ["draw"]
 

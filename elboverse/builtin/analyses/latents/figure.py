@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from elboverse.analysis import style
 from elboverse.analysis.groups import Groups
 from elboverse.analysis.reading import Array
-from elboverse.builtin.analyses.latents.analysis import Encoded, aggregate_density
+from elboverse.builtin.analyses.latents.numbers import Encoded, aggregate_density
 
 __all__ = ["draw"]
 

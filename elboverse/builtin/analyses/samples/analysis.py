@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import numpy as np
 
-from elboverse.analysis.reading import Array
 from elboverse.analysis.trained_reading import OneReplicaOptions, Rebuilt, rebuilt
+from elboverse.builtin.analyses.samples.numbers import Samples
 from elboverse.config.structuring import in_range
 from elboverse.contracts import Result
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from elboverse.runfile import Run
 
-__all__ = ["Samples", "SamplesOptions", "build"]
+__all__ = ["SamplesOptions", "build"]
 
 _MOST_ROWS: Final = 12
 
@@ -39,34 +39,6 @@ class SamplesOptions(OneReplicaOptions):
         validator=in_range(minimum=1, maximum=100_000),
         metadata={"help": "How many points of each kind at most."},
     )
-
-
-@attrs.frozen(eq=False)
-class Samples:
-    """Points in data units, n of each kind, shape (n, D).
-
-    Args:
-        data: the first held-out points.
-        reconstructions: of these, μ(ν(x)).
-        samples: x ~ p(x|z), z ~ p(z).
-        sample_means: μ(z) for the same z.
-        names: of the dimensions, length D.
-        unit: of the values; empty if they have none.
-        image_shape: of a point that is an image; None if it is none.
-    """
-
-    data: Array
-    reconstructions: Array
-    samples: Array
-    sample_means: Array
-    names: tuple[str, ...]
-    unit: str
-    image_shape: tuple[int, ...] | None
-
-    @property
-    def squared_error(self) -> Array:
-        """(x_d − μ_d(ν(x)))², averaged over the points, shape (D,)."""
-        return np.asarray(np.square(self.data - self.reconstructions).mean(0))
 
 
 def build(options: SamplesOptions, run: Run) -> Result:

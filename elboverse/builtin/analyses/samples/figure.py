@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from elboverse.analysis import style
+from elboverse.analysis.image_sheet import sheet
 from elboverse.analysis.reading import Array
-from elboverse.builtin.analyses.samples.analysis import Samples
+from elboverse.builtin.analyses.samples.numbers import Samples
 
-__all__ = ["draw", "sheet"]
+__all__ = ["draw"]
 
 _COLUMNS: Final = 12
 _ROWS: Final = 2
@@ -113,26 +114,6 @@ def _draw_images(found: Samples, source: str) -> Figure:
         axes.imshow(picture, vmin=0, vmax=1, cmap="gray", interpolation="nearest")
         axes.set_axis_off()
     return figure
-
-
-def sheet(points: Array, shape: tuple[int, ...], columns: int, low: float, high: float) -> Array:
-    """Return images side by side with a white line between, shape (height, width) or (height, width, 3).
-
-    Args:
-        points: the images, (n, D).
-        shape: of one: (height, width) or (channels, height, width).
-        columns: how many stand side by side.
-        low: the value that is black.
-        high: the value that is white.
-    """
-    images = np.clip((points - low) / max(high - low, np.finfo(float).tiny), 0, 1).reshape(-1, *shape)
-    images = images[:, None] if len(shape) == 2 else images
-    rows = math.ceil(len(images) / columns)
-    padded = np.pad(images, ((0, rows * columns - len(images)), (0, 0), (0, 1), (0, 1)), constant_values=1.0)
-    _, channels, height, width = padded.shape
-    joined = padded.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
-    joined = joined.reshape(rows * height, columns * width, channels)[:-1, :-1]
-    return joined[..., 0] if channels == 1 else joined
 
 
 def _are_curves(found: Samples) -> bool:

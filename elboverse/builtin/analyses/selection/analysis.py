@@ -21,27 +21,31 @@ import numpy as np
 
 from elboverse.analysis.pool import Pool
 from elboverse.analysis.reading import Array, ReplicaOptions, at, differ, listed, plural
-from elboverse.builtin.analyses.selection.candidates import Candidate, candidates, require_same_batches
+from elboverse.builtin.analyses.selection.candidates import Candidate
 from elboverse.builtin.analyses.selection.controlled import controlled_notes, controlled_table, fit_regime
-from elboverse.builtin.analyses.selection.regimes import Regime, Span, Timeline
+from elboverse.builtin.analyses.selection.numbers import (
+    ESTIMATES,
+    Selection,
+    is_complete,
+    read_selection,
+    spans_read,
+    steps_read,
+)
+from elboverse.builtin.analyses.selection.regimes import Regime, Span
 from elboverse.config.structuring import in_range
 from elboverse.contracts import Result, Table
 from elboverse.errors import AnalysisError
-from elboverse.theory.linear_optimum import linear_optimum
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from elboverse.runfile import Run
 
-__all__ = ["ESTIMATES", "Selection", "SelectionOptions", "build"]
+__all__ = ["SelectionOptions", "build"]
 
 _AGREEMENT: Final = 0.05
 _AGREEMENT_NATS: Final = 0.2
 """How far ELBO and entropy sum may be apart, as a share of the ELBO or in nats per point, before a note says so."""
-
-ESTIMATES: Final = {"elbo": "ELBO", "entropy_sum": "entropy sum"}
-"""What stands in for the log-likelihood: the series and its name in words."""
 
 
 @attrs.frozen(kw_only=True)
@@ -59,44 +63,6 @@ class SelectionOptions(ReplicaOptions):
         validator=in_range(minimum=1),
         metadata={"help": "Over how many steps at the end of each regime numbers are taken."},
     )
-
-
-@attrs.frozen(eq=False, kw_only=True)
-class Selection:
-    """The models' estimates on the same batches.
-
-    Args:
-        candidates: the models, M in number.
-        batch_size: B.
-        steps: those that all runs have recorded, shape (T,).
-        timeline: the regimes.
-        estimates: by name of the series, in nats per point, shape (M, T, R).
-    """
-
-    candidates: tuple[Candidate, ...]
-    batch_size: int
-    steps: Array
-    timeline: Timeline
-    estimates: dict[str, Array]
-
-    @property
-    def spans(self) -> list[Span]:
-        """The stretches of the record, each in one regime."""
-        return self.timeline.spans(self.steps)
-
-    def bic(self, name: str) -> Array:
-        """Return k ln B − 2B · (estimate per point) of every batch, shape (M, T, R)."""
-        parameters = np.array([candidate.parameters for candidate in self.candidates])[:, None, None]
-        criterion: Array = parameters * np.log(self.batch_size) - 2 * self.batch_size * self.estimates[name]
-        return criterion
-
-    def theory(self, model: int, regime: Regime) -> float | None:
-        """Return ELBO = entropy sum of a linear model at its optimum for a regime; None where it is not known."""
-        candidate = self.candidates[model]
-        if not candidate.is_linear or regime.covariance_eigenvalues is None or candidate.beta <= 0:
-            return None
-        optimum = linear_optimum(np.array(regime.covariance_eigenvalues), candidate.latent_dim, candidate.beta)
-        return None if optimum is None else optimum.elbo
 
 
 def build(options: SelectionOptions, runs: tuple[Run, ...]) -> Result:
@@ -124,10 +90,10 @@ def build(options: SelectionOptions, runs: tuple[Run, ...]) -> Result:
             in common; or the parameters of a model cannot be counted.
     """
     pool = _pooled(options, runs)
-    selection = _read(pool)
-    read = _read_spans(selection)
+    selection = read_selection(pool)
+    read = spans_read(selection)
     regimes = [_regime_data(selection, selection.timeline.regimes[span.regime], span, options.last) for span in read]
-    fits = [fit_regime(pool, selection.candidates, _steps_read(selection, span, options.last)) for span in read]
+    fits = [fit_regime(pool, selection.candidates, steps_read(selection, span, options.last)) for span in read]
     for regime, of_regime in zip(regimes, fits, strict=True):
         for model, candidate, fit in zip(regime["models"], selection.candidates, of_regime, strict=True):
             model["control_variates"] = None if fit is None else fit.data(candidate, selection.batch_size)
@@ -171,44 +137,8 @@ def _pooled(options: SelectionOptions, runs: tuple[Run, ...]) -> Pool:
     return Pool.of(runs, options.replica)
 
 
-def _read(pool: Pool) -> Selection:
-    pool.require_rows("selection")
-    batch_size = require_same_batches(pool.readings)
-    steps = pool.steps
-    values = {name: pool.series(name).astype(np.float64) for name in ESTIMATES}  # as many replicas of each run
-    return Selection(
-        candidates=candidates(pool.readings),
-        batch_size=batch_size,
-        steps=steps,
-        timeline=Timeline.of(pool.readings[0].run, batch_size),
-        estimates={
-            name: series.reshape(len(steps), len(pool.readings), -1).swapaxes(0, 1) for name, series in values.items()
-        },
-    )
-
-
-def _read_spans(selection: Selection) -> list[Span]:
-    """Return the span of each regime that is read: its last complete one, or the one that the record ends in."""
-    read: dict[int, Span] = {}
-    for span in selection.spans:
-        if span.regime not in read or _is_complete(selection, span):
-            read[span.regime] = span
-    return [read[regime] for regime in sorted(read)]
-
-
-def _is_complete(selection: Selection, span: Span) -> bool:
-    return span.end <= int(selection.steps[-1]) + 1
-
-
-def _steps_read(selection: Selection, span: Span, last: int) -> Array:
-    """Return the last steps of a span."""
-    steps = selection.steps
-    end = int(steps[steps < span.end][-1]) + 1
-    return np.asarray(steps[(steps >= max(span.first, end - last)) & (steps < end)])
-
-
 def _regime_data(selection: Selection, regime: Regime, span: Span, last: int) -> dict[str, Any]:
-    read = _steps_read(selection, span, last)
+    read = steps_read(selection, span, last)
     rows = np.isin(selection.steps, read)
     estimates = {name: values[:, rows] for name, values in selection.estimates.items()}
     tables = {
@@ -223,7 +153,7 @@ def _regime_data(selection: Selection, regime: Regime, span: Span, last: int) ->
         "first_step": span.first,
         "last_step": int(read[-1]),
         "batches": int(rows.sum()),
-        "is_complete": _is_complete(selection, span),
+        "is_complete": is_complete(selection, span),
         "models": [
             {
                 "label": candidate.label,

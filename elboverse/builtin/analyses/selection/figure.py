@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from elboverse.analysis import style
 from elboverse.analysis.curves import averager, envelope, quartiles, robust_limits
 from elboverse.analysis.reading import Array, plural
-from elboverse.builtin.analyses.selection.analysis import ESTIMATES, Selection
+from elboverse.builtin.analyses.selection.numbers import ESTIMATES, Selection
 from elboverse.builtin.analyses.selection.regimes import Span
 
 __all__ = ["draw"]

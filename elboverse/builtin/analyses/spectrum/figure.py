@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from elboverse.analysis import style
-from elboverse.builtin.analyses.spectrum.analysis import Spectrum
+from elboverse.builtin.analyses.spectrum.numbers import Spectrum
 
 __all__ = ["draw"]
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import SymmetricalLogLocator
 from elboverse.analysis import style
 from elboverse.analysis.family import RunFamily, family_of
 from elboverse.analysis.reading import Array, Reading
-from elboverse.builtin.analyses.stationarity.analysis import Residuals
+from elboverse.builtin.analyses.stationarity.numbers import Residuals
 
 __all__ = ["draw"]
 

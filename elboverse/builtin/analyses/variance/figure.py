@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from elboverse.analysis import style
-from elboverse.builtin.analyses.variance.analysis import Estimates
+from elboverse.builtin.analyses.variance.numbers import Estimates
 
 __all__ = ["draw"]
 
