@@ -171,6 +171,8 @@ class Evaluator:
 
     def _at_once(self, points: Tensor) -> int:
         """Return how many points go through a model together; the noise depends on it, so it may not depend on R."""
+        if self._sample_shape is None:  # no noise: as many as memory allows
+            return max(64, VALUES_AT_ONCE // (2 * (points.shape[-1] + 4 + 4 * self._latent_dim)))
         return max(64, min(POINTS_AT_ONCE, VALUES_AT_ONCE // points.shape[-1]) // self._samples)
 
     def _blocks(self, points: Tensor) -> list[slice]:

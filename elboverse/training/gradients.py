@@ -138,10 +138,12 @@ class Gradients:
             second_moment *= precision
             precision = precision.unsqueeze(-2) * (beta / x.shape[-2])
             grad_mean = mean * precision
-            grad_log_var = (variance * precision - beta / x.shape[-2]).mul_(0.5).expand_as(mean).contiguous()
-        if functions.expected_error is not None:
+            grad_log_var = (variance * precision - beta / x.shape[-2]).mul_(0.5)
+        if functions.expected_error is not None:  # one variance for all points stays one
+            log_var_node, grad_log_var = narrow, grad_log_var * (mean.shape[-2] / narrow.shape[-2])
             error, roots = self._exact(x, mean_node, log_var_node)
         else:
+            grad_log_var = grad_log_var.expand_as(mean).contiguous()
             if noise is None:
                 raise ValueError("noise of shape (*K, B, H) is needed: this model's ELBO is estimated from samples")
             error, roots = self._sampled(x, mean, variance.sqrt_(), noise, grad_mean, grad_log_var), []

@@ -21,6 +21,9 @@ from elboverse.training.tape import Tape, Untraceable
 
 __all__ = ["TapedGradients"]
 
+THIN: Final = 256
+"""Up to how many dimensions replicas' points are turned over once, rather than by every product that reads them."""
+
 TOLERANCE: Final = 1e3
 """How far, in units of rounding, the gradients of the tape may be from those of automatic differentiation."""
 
@@ -103,7 +106,7 @@ class TapedGradients:
 
     def _record(self, x: Tensor, noise: Tensor | None, beta: Tensor) -> _Recorded | None:
         """Return the tape if there is one that gives the right numbers; the model is left as it was."""
-        x, noise, beta = x.clone(), None if noise is None else noise.clone(), beta.clone()
+        x, noise, beta = _fed(x), None if noise is None else noise.clone(), beta.clone()
         buffers = [buffer.clone() for buffer in self._buffers]
         generator = torch.get_rng_state()
         before = _attributes(self._module)
@@ -180,6 +183,11 @@ class TapedGradients:
         with torch.no_grad():
             for buffer, value in zip(self._buffers, buffers, strict=True):
                 buffer.copy_(value)
+
+
+def _fed(x: Tensor) -> Tensor:
+    """Return the points that a tape reads; of replicas, features before points in memory, as their layers write them."""
+    return x.mT.contiguous().mT if x.ndim > 2 and x.shape[-1] <= THIN else x.clone()  # noqa: PLR2004 - (R, B, D)
 
 
 def _are_close(found: Tensor, expected: Tensor) -> bool:
