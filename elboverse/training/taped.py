@@ -186,8 +186,8 @@ class TapedGradients:
 
 
 def _fed(x: Tensor) -> Tensor:
-    """Return the points that a tape reads; of replicas, features before points in memory, as their layers write them."""
-    return x.mT.contiguous().mT if x.ndim > 2 and x.shape[-1] <= THIN else x.clone()  # noqa: PLR2004 - (R, B, D)
+    """Return the points that a tape reads; of replicas with features before points in memory, as layers write them."""
+    return x.mT.contiguous().mT if x.ndim > 2 and x.shape[-1] <= THIN else x.clone()
 
 
 def _are_close(found: Tensor, expected: Tensor) -> bool:
