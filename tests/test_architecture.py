@@ -20,7 +20,7 @@ PACKAGE = ROOT / "elboverse"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 ROWS = (
-    {"_version", "errors", "faces", "files", "public", "renamed", "seeding"},
+    {"_version", "errors", "faces", "files", "public", "renamed", "seeding", "warning"},
     {"theory"},
     {"contracts"},
     {"data"},
@@ -38,7 +38,7 @@ ROWS = (
 
 OPEN_TO_STRANGERS = {
     "_version", "analysis", "components", "config", "contracts", "data", "errors", "faces", "models", "runfile",
-    "seeding", "theory",
+    "seeding", "theory", "warning",
 }  # fmt: skip
 """The wings that a plugin may use; the built-in components use no others."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import random
-import warnings
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -29,6 +28,7 @@ from elboverse.contracts import Model
 from elboverse.errors import PluginError
 from elboverse.theory.elbo import Terms, batch_terms
 from elboverse.theory.gaussian import DiagonalGaussian
+from elboverse.warning import warn
 
 __all__ = ["TOLERANCE", "require_behaviour", "require_equal_builds", "require_known_methods", "require_log_variances"]
 
@@ -161,11 +161,9 @@ def require_known_methods(model: nn.Module, who: str) -> None:
                 raise PluginError(f"{who}: its method {name!r} is never called; did you mean {known!r}?")
     for name in NEVER_CALLED:
         if name in methods:
-            warnings.warn(
+            warn(
                 f"{who}: its method {name!r} is never called: elboverse calls encode, decode and prior; take it out, "
-                f"{way_out.format(name)}",
-                RuntimeWarning,
-                stacklevel=2,
+                f"{way_out.format(name)}"
             )
 
 

@@ -6,7 +6,6 @@ import importlib
 import inspect
 import os
 import traceback
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from elboverse.components.former import former_modules, told, where_moved
 from elboverse.components.hookspecs import HOOKS, KINDS, PROJECT, Component
 from elboverse.components.local import FILES_VARIABLE, LocalPlugin, local_offers
 from elboverse.errors import ConfigError, ElboverseError, PluginError, UnknownNameError, nearest, out_of_memory
+from elboverse.warning import warn
 
 __all__ = ["Plugin", "Registered", "Registry", "Selection", "attributed", "discover", "normalised", "takes_conditions"]
 
@@ -123,7 +123,7 @@ class Registered:
                 f"{type(error).__name__}: {error}{where_moved(error)}\n{frames_of(error)}".rstrip()
             ) from error
         for name in former:
-            warnings.warn(f"{self}: {told(name)}", RuntimeWarning, stacklevel=2)
+            warn(f"{self}: {told(name)}")
         return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import attrs
 
 from elboverse.components.registry import Registry, Selection
 from elboverse.errors import ElboverseError
+from elboverse.warning import warn
 
 __all__ = ["component_conflicts", "scaling_misfits", "with_scaling"]
 
@@ -67,11 +67,9 @@ def component_conflicts(config: Any) -> Iterable[str]:
         check = getattr(selection.options, "conflicts", None) if selection is not None else None
         former = getattr(selection.options, "misfits", None) if selection is not None else None
         if not callable(check) and callable(former) and selection is not None:
-            warnings.warn(
+            warn(
                 f"{selection.registered}: the method 'misfits' of its options is called 'conflicts' since contract 2; "
-                "rename it, since contract 3 will not call the old name",
-                RuntimeWarning,
-                stacklevel=2,
+                "rename it, since contract 3 will not call the old name"
             )
             check = former
         if callable(check):

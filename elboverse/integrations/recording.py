@@ -7,7 +7,6 @@ reads it. Nothing leaves the device at a step; rows go to the host 256 at a time
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +34,7 @@ from elboverse.integrations.points import Callables, as_points, evaluation_of, p
 from elboverse.integrations.processes import full_precision, is_distributed, outside_of_compiled, with_samples
 from elboverse.integrations.rows import SCALARS, Row, packed
 from elboverse.runfile import RUN_FILE
+from elboverse.warning import warn
 
 __all__ = ["Recording", "record"]
 
@@ -438,4 +438,4 @@ class Recording:
         """Warn once of each."""
         if sentence not in self._told and len(self._told) < 20:
             self._told.add(sentence)
-            warnings.warn(f"elboverse.record: {sentence}", RuntimeWarning, stacklevel=4)
+            warn(f"elboverse.record: {sentence}")

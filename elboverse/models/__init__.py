@@ -1,4 +1,4 @@
-"""What VAE types are built on: a network with the heads that turn features into Gaussians."""
+"""What VAE types are built on: a network with heads that turn features into Gaussians, and likelihoods."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any
 from elboverse.faces import found_in
 
 if TYPE_CHECKING:
+    from elboverse.models.likelihood import LikelihoodOf
     from elboverse.models.network_vae import NetworkVAE, NetworkVAEOptions
 
-__all__ = ["NetworkVAE", "NetworkVAEOptions"]
+__all__ = ["LikelihoodOf", "NetworkVAE", "NetworkVAEOptions"]
 
-_HOMES = {"NetworkVAE": "elboverse.models.network_vae", "NetworkVAEOptions": "elboverse.models.network_vae"}
+_HOMES = {
+    "LikelihoodOf": "elboverse.models.likelihood",
+    "NetworkVAE": "elboverse.models.network_vae",
+    "NetworkVAEOptions": "elboverse.models.network_vae",
+}
 
 
 def __getattr__(name: str) -> Any:

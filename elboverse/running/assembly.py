@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
@@ -50,6 +49,7 @@ from elboverse.training.pictures import COUNT, Painter
 from elboverse.training.step import StepSettings
 from elboverse.training.stopping import UntilStationary
 from elboverse.training.streaming import StreamedBatches, Timetable
+from elboverse.warning import warn
 
 __all__ = ["Experiment", "build_experiment", "describe_components", "selections"]
 
@@ -282,12 +282,10 @@ def _warn_of_fixed_prior(constraint: Projection | Penalty, model: Model, config:
         return
     weight = model.get_parameter(cast(Constrainable, model).constrained_weight()).detach()
     if config.constraint is not None and torch.allclose(constraint.project(2 * weight), constraint.project(1 * weight)):
-        warnings.warn(
+        warn(
             f"constraint {config.constraint.name!r} fixes the scale of the decoder's first weight, and model "
             f"{config.model.name!r} has a fixed prior that cannot make up for it: the ELBO ends lower than without "
-            "it, and off the entropy sum. Leave it out, or take a model that learns its prior (vae-2).",
-            RuntimeWarning,
-            stacklevel=2,
+            "it, and off the entropy sum. Leave it out, or take a model that learns its prior (vae-2)."
         )
 
 
@@ -326,11 +324,9 @@ def _replica_group(
         return min(len(models), given or 1)
     found = measure_grouping(models, settings, *_one_batch(batches, len(models)))
     if found.obstacle:
-        warnings.warn(
+        warn(
             f"{_who_of_model(config)} cannot be trained as replicas in one vectorised step ({found.obstacle}), "
-            "so they are trained one after the other.",
-            RuntimeWarning,
-            stacklevel=2,
+            "so they are trained one after the other."
         )
     return found.size
 

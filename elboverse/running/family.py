@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -32,6 +31,7 @@ from elboverse.training.without_latents import (
     gaussian_without_latents,
     log_likelihood_without_latents,
 )
+from elboverse.warning import warn
 
 __all__ = ["checked_fit", "describe_family", "findings_of", "layout_of", "objective_of", "require_fitting"]
 
@@ -152,7 +152,7 @@ def require_fitting(parts: Sequence[Data], model: Any, config: ExperimentConfig)
     for finding in findings_of(parts[0], known, beyond):
         # Grey values of images are all whole numbers; that is said by `data info`, and no news in training.
         if finding.doubtful:
-            warnings.warn(f"{who}: {finding.text}", RuntimeWarning, stacklevel=2)
+            warn(f"{who}: {finding.text}")
 
 
 def checked_fit(config: ExperimentConfig, data: Data) -> list[Finding]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +29,7 @@ from elboverse.running.sinks.run_file import RunFileSink
 from elboverse.training.certifying import certify
 from elboverse.training.stopping import UntilStationary, certificates_of
 from elboverse.training.threads import restored_threads
+from elboverse.warning import warn
 
 __all__ = ["RUN_FILE", "default_folder", "differences", "resume", "train"]
 
@@ -111,11 +111,9 @@ def train(
     experiment = _build(config, like if like is not None and _is_of(like, table) else None)
     same_source = like is not None and all(like.config.get(key) == table[key] for key in ("seed", "dataset"))
     if like is not None and same_source and like.data.get("fingerprint") != _fingerprint(experiment):
-        warnings.warn(
+        warn(
             f"the dataset {config.dataset.name!r} gives other data than for {like.path} (fingerprint "
-            f"{_fingerprint(experiment)}, not {like.data.get('fingerprint')}), so the numbers will differ.",
-            RuntimeWarning,
-            stacklevel=2,
+            f"{_fingerprint(experiment)}, not {like.data.get('fingerprint')}), so the numbers will differ."
         )
     followers = chosen_sinks(config.sinks, sinks)
     try:
@@ -248,11 +246,7 @@ def _restored(
         config = _extended(table, overrides, registry)
         changed = _other_versions(run, config)
         if changed:
-            warnings.warn(
-                f"{path}: {'; '.join(changed)}. The run goes on, and the run file says so.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            warn(f"{path}: {'; '.join(changed)}. The run goes on, and the run file says so.")
         experiment = _build(config, run)
         found, fingerprint = _fingerprint(experiment), run.data.get("fingerprint")
         if found != fingerprint:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, cast
 
@@ -19,6 +18,7 @@ from elboverse.theory.elbo import closed_form, moments, terms_of
 from elboverse.training.family_evaluation import FamilyStatistics, family_averages
 from elboverse.training.intake import Intake
 from elboverse.training.step import Step
+from elboverse.warning import warn
 
 __all__ = ["MOST_TRAINING_POINTS", "Evaluator", "first_points", "replica_blocks"]
 
@@ -135,11 +135,9 @@ class Evaluator:
         if not self._told:
             self._told = True
             listed = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
-            warnings.warn(
+            warn(
                 f"{len(bad):,} of {count:,} held-out points have no finite ELBO, so their averages leave them out: "
-                f"held-out points {listed} (counted from 0). Look for outliers with `elboverse data info`.",
-                RuntimeWarning,
-                stacklevel=2,
+                f"held-out points {listed} (counted from 0). Look for outliers with `elboverse data info`."
             )
         return [table[..., usable] for table in tables], count - len(bad)
 

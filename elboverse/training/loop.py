@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -20,6 +19,7 @@ from elboverse.errors import NonFiniteError
 from elboverse.training.batches import Chunk
 from elboverse.training.evaluation import Evaluator
 from elboverse.training.step import Step
+from elboverse.warning import warn
 
 __all__ = ["Loop", "Observer", "Plan", "Source"]
 
@@ -297,11 +297,9 @@ class Loop:
         """Warn once where steps take longer than they need to."""
         self._has_told = True
         if self._step.obstacle:
-            warnings.warn(
+            warn(
                 f"the training step is differentiated anew each time, since no recording of it can stand for it: "
-                f"{self._step.obstacle}. The numbers are the same; small networks take up to five times as long.",
-                RuntimeWarning,
-                stacklevel=2,
+                f"{self._step.obstacle}. The numbers are the same; small networks take up to five times as long."
             )
 
     def _complaint(self, number: int, columns: npt.NDArray[Any], last_good: int) -> NonFiniteError:

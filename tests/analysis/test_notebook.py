@@ -69,3 +69,11 @@ def test_a_notebook_shows_what_a_run_is(run: elboverse.Run) -> None:
     shown = run._repr_html_()
     assert "vae-1" in shown
     assert "finished" in shown
+
+
+def test_a_warning_names_the_line_of_the_user(tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).integers(0, 5, (60, 3)).astype(float)
+    table = {"training": {"epochs": 1, "batch_size": 20}, "dataset": counts, "sinks": []}
+    with pytest.warns(RuntimeWarning, match="whole numbers") as caught:
+        elboverse.train(table, out=tmp_path)
+    assert {Path(one.filename).name for one in caught} == {Path(__file__).name}

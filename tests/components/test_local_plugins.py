@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,29 @@ def test_a_file_beside_the_config_is_trained_resumed_analysed_and_reported(
     assert "Last ELBO" in capsys.readouterr().out
     assert run("report", "r", "-o", "r.html", "--plugin", "mine.py") == 0
     assert "Last ELBO" in (folder / "r.html").read_text()
+
+
+def test_the_file_of_the_docs_is_a_variant_and_an_analysis_in_45_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notebook = json.loads((Path(__file__).parents[2] / "docs/notebooks/own-variant.ipynb").read_text(encoding="utf-8"))
+    magic, *lines = next("".join(cell["source"]) for cell in notebook["cells"] if "code" in cell["cell_type"]).split(
+        "\n"
+    )
+    assert magic == "%%writefile mine.py"  # the notebook goes on as the lines below do; tests/site executes it
+    assert len(lines) <= 45
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    settings = ["dataset.points=200", "training.batch_size=50", "training.epochs=1", "model={name='diagonal-vae'}"]
+    circle = [word for setting in settings for word in ("--set", setting)]
+    assert run("train", "circle", *circle, "--out", "r", "-q", "--plugin", "mine.py") == 0
+    assert run("train", "--resume", "r", "--set", "training.epochs=2", "-q", "--plugin", "mine.py") == 0
+    capsys.readouterr()
+    assert run("analyze", "noise", "r", "--plugin", "mine.py", "--figure", "noise.png") == 0
+    assert "dimension" in capsys.readouterr().out
+    assert Path("noise.png").read_bytes().startswith(b"\x89PNG")
+    assert run("report", "r", "-o", "r.html", "--plugin", "mine.py") == 0
+    assert "Noise" in Path("r.html").read_text(encoding="utf-8")
 
 
 def test_a_run_file_loads_no_code_and_says_which_file_it_needs(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -21,6 +20,7 @@ from elboverse.data.conditions import split_conditions
 from elboverse.data.outliers import outlier_notes
 from elboverse.data.reading import RawPoints, ReadingOptions, read
 from elboverse.errors import DataError
+from elboverse.warning import warn
 
 __all__ = ["ArrayOptions", "build_array", "data_of_points"]
 
@@ -144,7 +144,7 @@ def data_of_points(raw: RawPoints, options: Any, seed: int, what: str) -> Data:
     doubts = [str(finding) for finding in raw.findings if finding.doubtful]
     doubts += outlier_notes(train, held_out, scaling, order, raw.names, raw.place, whole=whole)
     for doubt in doubts:
-        warnings.warn(f"{what}: {doubt}", RuntimeWarning, stacklevel=2)
+        warn(f"{what}: {doubt}")
     if train.is_floating_point():
         train = scaling.apply(train)
         held_out = scaling.apply(held_out)  # one after the other, so that at most three copies are in memory at a time

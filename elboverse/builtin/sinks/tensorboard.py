@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +22,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 from elboverse.builtin.sinks.event_file import SUFFIX, EventFile
 from elboverse.contracts import Evaluation, Pictures, Record, Rows, RunDescription
 from elboverse.theory import identities
+from elboverse.warning import warn
 
 __all__ = ["TensorBoardOptions", "TensorBoardSink", "build"]
 
@@ -90,11 +90,9 @@ class TensorBoardSink:
             write()
         except OSError as error:
             self._file = None
-            warnings.warn(
+            warn(
                 f"{self._folder}: cannot be written: {error.strerror or error}. TensorBoard's log ends here; "
-                "training goes on, and run.h5 will hold everything.",
-                RuntimeWarning,
-                stacklevel=3,
+                "training goes on, and run.h5 will hold everything."
             )
 
     def _take(self, record: Record) -> None:

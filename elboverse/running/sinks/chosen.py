@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from elboverse.components.registry import Selection
 from elboverse.contracts import Ending, Record, RunDescription, Sink
 from elboverse.errors import ConfigError, ElboverseError, PluginError, out_of_memory
+from elboverse.warning import warn
 
 __all__ = ["ChosenSinks", "chosen_sinks"]
 
@@ -59,11 +59,9 @@ class ChosenSinks:
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code may raise anything
                 self._chosen.remove(one)
                 told = str(out_of_memory(error) or " ".join(f"{type(error).__name__}: {error}".split()))
-                warnings.warn(
+                warn(
                     f"{one.who}: {what} failed: {told}. It is switched off; training goes on, and run.h5 will hold "
-                    "everything.",
-                    RuntimeWarning,
-                    stacklevel=3,
+                    "everything."
                 )
 
 

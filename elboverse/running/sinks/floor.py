@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Final
 
 import numpy as np
 
 from elboverse.contracts.records import Evaluation, Record, Rows
 from elboverse.theory.identities import LOG_VAR_FLOOR, is_at_floor
+from elboverse.warning import warn
 
 __all__ = ["FloorSink"]
 
@@ -39,13 +39,11 @@ class FloorSink:
     def _tell(self, step: int, share: float) -> None:
         self._told = True
         where = "" if share == 1 else f" in {100 * share:.3g} % of points and dimensions"
-        warnings.warn(
+        warn(
             f"step {step}: the decoder variance is held at its floor, ln σ² = {LOG_VAR_FLOOR:g}{where}: "
             "the model fits the data without an error, as where they lie on a lower-dimensional manifold. The ELBO "
             "is what the floor makes of it and need not equal the entropy sum. Add noise to the data, or fix the "
-            "variance (vae-0).",
-            RuntimeWarning,
-            stacklevel=3,
+            "variance (vae-0)."
         )
 
     def close(self) -> None:

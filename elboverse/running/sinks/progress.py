@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from typing import Final
 
 import numpy as np
@@ -12,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from elboverse.contracts.records import Evaluation, Record, Rows
 from elboverse.theory import identities
+from elboverse.warning import warn
 
 __all__ = ["ProgressSink", "describe_rows"]
 
@@ -78,7 +78,7 @@ class ProgressSink:
         except (OSError, SystemExit) as error:  # rich makes the latter of a pipe that nobody reads any more
             self._ended = True
             reason = error.strerror if isinstance(error, OSError) else "nobody reads it any more"
-            warnings.warn(f"progress cannot be shown: {reason}. Training goes on.", RuntimeWarning, stacklevel=2)
+            warn(f"progress cannot be shown: {reason}. Training goes on.")
 
     def _show(self, *, last: bool) -> None:
         if self._heading:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import time
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from elboverse.contracts.records import Evaluation, Frame, Record, Rows
 from elboverse.errors import RunFileError
 from elboverse.runfile import RunWriter
+from elboverse.warning import warn
 
 __all__ = ["RunFileSink"]
 
@@ -57,7 +57,7 @@ class RunFileSink:
             self._snapshot("running", state, done)
         except RunFileError as error:
             if not self._failing:
-                warnings.warn(f"{error}. Training goes on, and saving is tried again.", RuntimeWarning, stacklevel=2)
+                warn(f"{error}. Training goes on, and saving is tried again.")
             self._failing = True
         else:
             self._failing, self._saved = False, done

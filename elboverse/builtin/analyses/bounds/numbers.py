@@ -67,7 +67,7 @@ def read_bounds(reading: Pool, window: int | None) -> Bounds:
     """Return the bounds of runs, averages taken over so many steps.
 
     Raises:
-        AnalysisError: no step is recorded, or the final ELBO is no scale to measure by.
+        AnalysisError: no step is recorded, or the final ELBO is 0 or not finite.
     """
     reading.require_rows("bounds")
     steps = reading.steps
