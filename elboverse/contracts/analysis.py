@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -63,12 +66,14 @@ class Result:
     def figure(self) -> Figure:
         """Return the analysis' figure, a new one at each call.
 
+        As the last line of a notebook's cell it is shown, once, whether or not ``%matplotlib inline`` was given.
+
         Raises:
             AnalysisError: the analysis has none.
         """
         if self.draw is None:
             raise AnalysisError(f"{self.title}: this analysis has no figure")
-        return self.draw()
+        return _shown_once(self.draw())
 
     def to_pandas(self, table: int = 0) -> Any:
         """Return a table as a `pandas.DataFrame`.
@@ -92,6 +97,23 @@ class Result:
         """Return the tables and sentences for a notebook."""
         tables: tuple[Result | Table, ...] = (self, *self.further)
         return "".join(map(_html, tables)) + "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+
+
+def _shown_once(figure: Figure) -> Figure:
+    """Return a figure that a notebook shows where it is a cell's result, and not once more at the end of the cell."""
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.close(figure)  # one that pyplot made would be shown by pyplot, too
+    if not hasattr(figure, "_repr_png_"):
+        vars(figure)["_repr_png_"] = partial(_png, figure)
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    """Return what a notebook shows of a figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def _html(table: Result | Table) -> str:

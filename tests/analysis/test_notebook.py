@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import elboverse
+from elboverse.contracts import Result
 from elboverse.errors import AnalysisError, ConfigError, UnknownNameError
 
 TABLE = {
@@ -30,6 +33,14 @@ def test_an_analysis_is_made_by_name_with_its_options(run: elboverse.Run) -> Non
     assert list(frame.columns) == list(result.columns)
     assert len(frame) == len(result.rows)
     assert result.figure().axes
+
+
+def test_a_figure_is_shown_once_in_a_notebook(run: elboverse.Run) -> None:
+    shown = elboverse.analyze(run, "bounds").figure()
+    assert shown._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]  # what a notebook asks for
+    by_pyplot = Result(title="a stranger's", columns=(), rows=(), draw=plt.figure)
+    assert isinstance(by_pyplot.figure(), Figure)
+    assert plt.get_fignums() == []  # else it is shown once more at the end of the cell
 
 
 def test_a_path_does_as_well_as_a_run(run: elboverse.Run) -> None:
