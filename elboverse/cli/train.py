@@ -326,9 +326,8 @@ def _summarise(run: Run, console: Console) -> None:
         final = {name: run.evaluation(split, name)[-1] for name in names}
         elbo, entropy_sum, error, gap = (float(np.median(final[name])) for name in names)
         points = run.evaluation_points(split)
-        relative = float(np.median(100 * np.abs(final["gap"]) / np.maximum(np.abs(final["elbo"]), 1e-12)))
         lines.append((f"ELBO, {title}", f"{elbo:.4f}", f"± {error:.4f} nats, {points:,} points"))
-        lines.append((f"entropy sum, {title}", f"{entropy_sum:.4f}", f"gap {gap:+.4f} nats, {relative:.2f} %"))
+        lines.append((f"entropy sum, {title}", f"{entropy_sum:.4f}", f"gap {identities.in_words(gap, elbo)}"))
     truth = run.data.get("held_out_log_likelihood")
     if truth is not None:
         of = f" with seed {run.config['seed']}" if run.replicas > 1 else ""

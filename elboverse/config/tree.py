@@ -71,7 +71,7 @@ class TrainingConfig:
         replica_group: how many replicas share one vectorised step; by default measured before the first step.
         evaluate_every: epochs between two evaluations, rounded to whole steps; there is one before and after all steps.
         until: ``"epochs"``, or ``"stationary"``: until the training certificate holds (see `training.stopping`).
-        max_epochs: epochs that ``until = "stationary"`` may take at most; by default as many as `epochs`.
+        max_epochs: epochs that ``until = "stationary"`` may take at most; by default ten times `epochs`.
         tolerance: the relative mismatch of a variance that counts as stationary.
         polish_steps: iterations of the polish at most.
         record_every: steps between two recorded rows.

@@ -53,6 +53,9 @@ from elboverse.warning import warn
 
 __all__ = ["Experiment", "build_experiment", "describe_components", "selections"]
 
+TIMES_EPOCHS: Final = 10
+"""How many times `epochs` mini-batches may take with ``until = "stationary"``, if `max_epochs` does not say."""
+
 MOST_STEPS: Final = 100_000_000
 """The weight β of each step is worked out beforehand, and a row of each is kept in memory."""
 
@@ -188,7 +191,7 @@ def build_experiment(
             'training.until: got "stationary"; expected "epochs", since the training certificate is known for models '
             "of three diagonal Gaussians trained by the ELBO alone; judge others by `elboverse analyze stationarity`"
         )
-    epochs = max(training.epochs, training.max_epochs or 0) if until_stationary else training.epochs
+    epochs = _most_epochs(training, batches.steps_per_epoch) if until_stationary else training.epochs
     total_steps = epochs * batches.steps_per_epoch
     if total_steps > MOST_STEPS:
         raise ConfigError(
@@ -260,6 +263,12 @@ def build_experiment(
         },
         device=device,
     )
+
+
+def _most_epochs(training: TrainingConfig, steps_per_epoch: int) -> int:
+    """Return how many epochs of mini-batches there may be before the polish; training passes on when it stalls."""
+    most = MOST_STEPS // steps_per_epoch
+    return max(training.epochs, training.max_epochs or min(TIMES_EPOCHS * training.epochs, most))
 
 
 def _with_conditions(loaded: Sequence[Data]) -> list[Data]:

@@ -185,6 +185,7 @@ class Certificate:
         steps: how many such steps.
         saddle: collapsed latents that could be active: the nats that one gains at first, by latent.
         explained: share of the data's variance that the decoder means explain; None where it means nothing.
+        varies: whether the decoder variance depends on z, so that it can explain what the means do not.
         baseline: the ELBO of the best linear VAE with as many latents; None where it means nothing.
         elbo: over all training points.
         active: how many latents have a KL divergence that is not nearly zero.
@@ -200,6 +201,7 @@ class Certificate:
     steps: int = 0
     saddle: Mapping[int, float] = attrs.field(factory=dict)
     explained: float | None = None
+    varies: bool = False
     baseline: float | None = None
     elbo: float = math.nan
     active: int = 0
@@ -224,8 +226,9 @@ class Certificate:
 
     @property
     def is_unexplained(self) -> bool:
-        """Whether the decoder means are nearly the same for all points although R_h says that latents are in use."""
-        return self.explained is not None and self.explained < UNEXPLAINED and not self.saddle and bool(self.active)
+        """Whether a Σ(z) explains the data while the decoder means are nearly the same for all points."""
+        means_alike = self.explained is not None and self.explained < UNEXPLAINED
+        return self.varies and means_alike and not self.saddle and bool(self.active)
 
     @property
     def largest(self) -> Residual:
@@ -338,9 +341,9 @@ def told(found: Sequence[Certificate], path: str) -> list[str]:
         )
     if first.is_unexplained:
         sentences.append(
-            f"The decoder means explain {100 * (first.explained or 0.0):.2g} % of the variance, so they are nearly the "
-            "same for all points, although latents count as active: a variance that depends on z explains the rest. "
-            "Hold the decoder variance for the first part of the run."
+            f"The decoder means explain {100 * (first.explained or 0.0):.2g} % of the variance: they are nearly the "
+            "same for all points, and the latents in use shape the decoder variance Σ(z) instead. A model whose "
+            "variance does not depend on z has to use the means (model=vae-1)."
         )
     if first.saddle:
         sentences.append(

@@ -27,6 +27,7 @@ __all__ = [
     "gaussian_entropy",
     "gaussian_kl",
     "gaussian_log_likelihood",
+    "in_words",
     "is_at_floor",
     "prior_residual",
 ]
@@ -48,6 +49,8 @@ LOG_VAR_FLOOR: Final = -23.0
 manifold would otherwise drive it to minus infinity, where the ELBO is unbounded and no number means anything. A
 prior's ln α² in closed form, which falls without end for a collapsed latent of VAE-2, is held there too."""
 
+_UNSEEN: Final = 5e-5
+_NEAR_ZERO: Final = 1.0
 _ROUNDING: Final = 1e-4
 """How far above the floor the average of log-variances that are all at it may come out."""
 
@@ -196,3 +199,20 @@ def is_at_floor(log_var: Any) -> Any:
         (True, False)
     """
     return log_var <= LOG_VAR_FLOOR + _ROUNDING
+
+
+def in_words(gap: float, elbo: float) -> str:
+    """Return a gap as it is told everywhere: signed, in nats, and in per cent of an ELBO that is not near zero.
+
+    Args:
+        gap: ELBO − H_sum.
+        elbo: the ELBO.
+
+    Example:
+        >>> in_words(-1.3488, -20.25), in_words(0.0141, 0.6466), in_words(-1e-9, -15.7)
+        ('-1.3488 nats, 6.66 %', '+0.0141 nats', '0.0000 nats')
+    """
+    if abs(gap) < _UNSEEN:
+        return "0.0000 nats"
+    relative = f", {100 * abs(gap / elbo):.2f} %" if abs(elbo) >= _NEAR_ZERO else ""
+    return f"{gap:+.4f} nats{relative}"

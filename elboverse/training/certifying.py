@@ -53,7 +53,7 @@ def certify(
     theta: Tensor,
     tolerance: float,
     *,
-    gain: float | None = None,
+    gain: tuple[float, float] | None = None,
     try_steps: bool = False,
     obstacle: str = "",
 ) -> Certificate:
@@ -65,7 +65,7 @@ def certify(
         objective: of the replica, over all its training points.
         theta: its parameters, shape (P,).
         tolerance: δ₀, a relative mismatch.
-        gain: of the last full-batch steps, where some have been done.
+        gain: of the last full-batch steps, with its standard error, where some have been done.
         try_steps: whether to try some on a copy, where that is not too much and the verdict hangs on it.
         obstacle: why the run ended without the certificate.
     """
@@ -107,10 +107,12 @@ def certify(
         tolerance=tolerance,
         points=objective.count,
         samples=0 if objective.is_exact else 2 * draws * objective.samples,
-        gain=gain,
+        gain=None if gain is None else gain[0],
+        gain_error=0.0 if gain is None else gain[1],
         steps=steps,
         saddle=saddles(objective, theta, terms.kl, terms.decoder_log_var) if small and must else {},
         explained=objective.explained(theta),
+        varies=objective.variance_depends_on_z,
         baseline=None if baseline is None else baseline.elbo,
         elbo=float(total[0, -1] / draws),
         active=int((terms.kl > ACTIVE_KL).sum()),
@@ -144,11 +146,16 @@ def saddles(
     return {int(h): escape_gain(largest, variance) for h in np.flatnonzero(collapsed)}
 
 
-def _tried(objective: FullBatch, theta: Tensor) -> float:
-    """Return what some full-batch steps gain from here, on a copy of the parameters."""
+def _tried(objective: FullBatch, theta: Tensor) -> tuple[float, float]:
+    """Return what some full-batch steps gain from here, on a copy of the parameters, with its standard error.
+
+    Where the ELBO is sampled, the gain is that on samples other than those of the steps, which may fit their own.
+    """
     tensors = {name: tensor.clone() for name, tensor in objective.model.state_dict().items()}
     with torch.random.fork_rng(devices=[]):
         polish = Polish(objective, {**tensors, **objective.tensors(theta)}, closed_form=False)
         for _ in range(WINDOW):
             polish.step()
-    return polish.values[-1] - polish.values[0]
+    if objective.is_exact:
+        return polish.values[-1] - polish.values[0], 0.0
+    return objective.paired_gain(theta, polish.theta, "tried")

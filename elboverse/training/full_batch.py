@@ -22,6 +22,7 @@ from elboverse.contracts import Constrainable, Model, Penalty, Projection, Sampl
 from elboverse.seeding import generator
 from elboverse.theory.elbo import Terms, closed_form, moments, point_terms, terms_of
 from elboverse.theory.identities import LOG_VAR_FLOOR
+from elboverse.training.curvature import ObjectiveModule, hessian_of
 from elboverse.training.intake import Intake
 
 __all__ = ["Averages", "FullBatch", "objectives"]
@@ -40,9 +41,6 @@ RESTARTED_LOG_VAR: Final = -3.0
 
 CURVATURE_POINTS: Final = 2048
 """How many points the Hessian is taken over."""
-
-ROWS_AT_ONCE: Final = 4
-"""Of the Hessian; all at once took three times as long, most of it for memory."""
 
 
 @attrs.frozen(eq=False)
@@ -125,6 +123,12 @@ class FullBatch:
         decoder = self.model.decode(prior.mean.new_zeros(1, self.latent_dim))
         return bool(decoder.log_var.requires_grad)
 
+    @property
+    def variance_depends_on_z(self) -> bool:
+        """Whether Σ is a function of the latents, as that of vae-3 is."""
+        prior = self.model.prior()
+        return self.model.decode(prior.mean.new_zeros(2, self.latent_dim)).log_var.ndim > 1
+
     def load(self, tensors: Mapping[str, Any]) -> Tensor:
         """Take over parameters and buffers, by name, and return the parameters in one vector, shape (P,)."""
         with torch.no_grad():
@@ -180,7 +184,7 @@ class FullBatch:
         )
         names = list(self._named)
         sizes = [parameter.numel() for parameter in self._named.values()]
-        bound = _Objective(cast(nn.Module, self.model), self.beta)
+        bound = ObjectiveModule(cast(nn.Module, self.model), self.beta)
 
         def objective(flat: Tensor) -> Tensor:
             pieces = zip(names, flat.split(sizes), self._named.values(), strict=True)
@@ -188,7 +192,7 @@ class FullBatch:
             return cast(Tensor, functional_call(bound, state, (x, noise)))
 
         flat = torch.cat([parameter.detach().flatten() for parameter in self._named.values()])
-        hessian = _hessian(objective, flat)
+        hessian = hessian_of(objective, flat)
         eigenvalues, axes = torch.linalg.eigh(0.5 * (hessian + hessian.T))
         sizes_of = eigenvalues.abs()
         return cast(Tensor, axes * sizes_of.clamp_min(1e-9 * float(sizes_of.max())).rsqrt())
@@ -208,6 +212,31 @@ class FullBatch:
                 total += (0.5 * (first + second)).sum(0).numpy()
                 variance += (0.25 * (first - second).square()).sum(0).numpy()
         return np.stack([total / self.count, variance / self.count**2])
+
+    def paired_gain(self, before: Tensor, after: Tensor, *label: str | int) -> tuple[float, float]:
+        """Return by how much the objective rose, and the standard error of the samples, which both points share.
+
+        Steps that fit the samples they are taken with gain nothing on these, those of another label. The error is that
+        of the differences: common samples cancel what the two have in common.
+
+        Args:
+            before: parameters, shape (P,).
+            after: the same.
+            label: of the noise.
+        """
+        points: list[list[Tensor]] = []
+        penalty = []
+        for theta in (before, after):
+            self._place(theta)
+            with torch.no_grad():
+                points.append([self._objective_of(x, noise) for x, noise in self._batches(*label)])
+                cost = 0.0
+                if self._penalty is not None and self._constrained is not None:
+                    cost = float(self._penalty.penalty(self._named[self._constrained]))
+                penalty.append(cost)
+        rise = torch.cat(points[1]) - torch.cat(points[0])
+        error = 0.0 if self.is_exact else float(rise.std()) / max(1, len(rise) - 1) ** 0.5
+        return float(rise.mean()) - penalty[1] + penalty[0], error
 
     def restarted(self, theta: Tensor, latents: Sequence[int]) -> Tensor:
         """Return parameters with some latents begun anew, and a decoder variance that leaves them something to explain.
@@ -320,6 +349,11 @@ class FullBatch:
             self._sigma = torch.cat((mean + spread, mean - spread))
         return self._sigma
 
+    def _objective_of(self, x: Tensor, noise: Tensor | None) -> Tensor:
+        """Return ln p(x|z) − β Σ_h KL_h of each point, averaged over its samples, shape (B,)."""
+        terms = point_terms(self.model, x, noise)
+        return (terms.log_likelihood - self.beta * terms.kl.sum(-1)).expand(len(x))
+
     def _columns(self, x: Tensor, noise: Tensor | None) -> Tensor:
         terms = point_terms(self.model, x, noise)
         prior = terms.prior_residual
@@ -402,30 +436,6 @@ def objectives(
         return FullBatch(copy.deepcopy(template), own, intake, seeds[replica], enough, beta, constraint)
 
     return objective
-
-
-class _Objective(nn.Module):
-    """Minus the objective of a model as a module, so that `torch.func.functional_call` can exchange the parameters."""
-
-    def __init__(self, model: nn.Module, beta: float) -> None:
-        super().__init__()
-        self.model = model
-        self.beta = beta
-
-    def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
-        """Return it over some points."""
-        terms = terms_of(moments(cast(Model, self.model), x, noise, average_points=True))
-        return -(terms.log_likelihood - self.beta * terms.kl.sum())
-
-
-def _hessian(objective: Callable[[Tensor], Tensor], flat: Tensor) -> Tensor:
-    """Return the Hessian, shape (P, P), a few rows at a time: all at once would need P times a step's memory."""
-    flat = flat.requires_grad_()
-    (gradient,) = torch.autograd.grad(objective(flat), flat, create_graph=True)
-    rows = torch.eye(len(flat), dtype=flat.dtype, device=flat.device).split(ROWS_AT_ONCE)
-    return torch.cat(
-        [torch.autograd.grad(gradient, flat, part, retain_graph=True, is_grads_batched=True)[0] for part in rows]
-    )
 
 
 def _averaged(parts: Sequence[tuple[int, Terms]], count: int) -> Averages:

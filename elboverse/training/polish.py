@@ -56,6 +56,8 @@ class Polish:
         self._scale = objective.scale(theta) if start else None
         self._phi = torch.zeros_like(theta).requires_grad_(True)
         self.values: list[float] = []
+        self._anchor = theta.clone()
+        self._checks = 0
         self._known: tuple[Tensor, Tensor, Tensor, Averages] | None = None
         self._optimizer = self._new_optimizer()
 
@@ -69,6 +71,29 @@ class Polish:
     def gain(self) -> float | None:
         """By how much the objective rose over the last `WINDOW` iterations; None before there were as many."""
         return None if len(self.values) <= WINDOW else self.values[-1] - self.values[-1 - WINDOW]
+
+    @property
+    def is_check_due(self) -> bool:
+        """Whether `WINDOW` more iterations are done since the beginning, or since the samples became more."""
+        return len(self.values) > WINDOW and (len(self.values) - 1) % WINDOW == 0
+
+    def check(self) -> tuple[Tensor, float, float]:
+        """Return the better point of now and of the last check, by how much the objective rose, and the standard error.
+
+        Both are seen with samples that no iteration has used: what the iterations gain by fitting their own samples
+        does not count.
+        """
+        now = self.theta
+        rise, error = self.objective.paired_gain(self._anchor, now, "check", self._checks)
+        better = now if rise >= 0 else self._anchor
+        self._checks += 1
+        self._anchor = now.clone()
+        return better, rise, error
+
+    def take_more_samples(self, theta: Tensor) -> None:
+        """Double the samples of each point, and go on from some parameters."""
+        self.objective.samples *= 2
+        self.begin_at(theta)
 
     def step(self) -> Averages:
         """Do one iteration and return the terms of before it."""
@@ -89,6 +114,7 @@ class Polish:
     def begin_at(self, theta: Tensor) -> None:
         """Go to other parameters and forget the curvature."""
         self.values = []
+        self._anchor = theta.clone()
         self._centre(theta)
 
     def terms(self) -> Averages:
@@ -105,6 +131,8 @@ class Polish:
             "origin": self._origin.cpu().numpy().copy(),
             "phi": self._phi.detach().cpu().numpy().copy(),
             "values": np.asarray(self.values, dtype=np.float64),
+            "anchor": self._anchor.cpu().numpy().copy(),
+            "looks": np.asarray([self._checks, self.objective.samples], dtype=np.int64),
         }
         state = self._optimizer.state[self._phi]
         if "n_iter" in state:
@@ -119,7 +147,10 @@ class Polish:
 
     def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take over what `state` returned."""
+        if "looks" in arrays:
+            self._checks, self.objective.samples = (int(count) for count in arrays["looks"])
         self._centre(torch.as_tensor(arrays["origin"]))
+        self._anchor = torch.as_tensor(arrays.get("anchor", arrays["origin"])).clone()
         with torch.no_grad():
             self._phi.copy_(torch.as_tensor(arrays["phi"]))
         self.values = [float(value) for value in arrays["values"]]

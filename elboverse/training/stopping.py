@@ -23,6 +23,7 @@ from elboverse.config import TrainingConfig
 from elboverse.contracts.records import Evaluation, Record, Rows
 from elboverse.theory import identities
 from elboverse.theory.certificate import Certificate
+from elboverse.theory.identities import LOG_VAR_FLOOR
 from elboverse.training.certifying import certify
 from elboverse.training.full_batch import Averages, FullBatch
 from elboverse.training.loop import Loop, Plan
@@ -36,14 +37,23 @@ FACTOR: Final = 3.0
 MOST_LOWERED: Final = 3
 """How often they are lowered before mini-batches have done what they can."""
 
-PATIENCE: Final = 3
+PATIENCE: Final = 5
 """Over how many evaluations a stall is looked for."""
-
-NEAR: Final = 10.0
-"""Within how many tolerances residuals must be for a stall to count."""
 
 EXACT_GAIN: Final = 1e-10
 """The gain in nats over a window of the polish at which an exact objective is at its optimum."""
+
+TIMES_FITTED: Final = 3.0
+"""How many times the gain on fresh samples the gain on its own may be before a polish takes more samples."""
+
+MOST_ROWS: Final = 1 << 17
+"""Points times samples up to which a polish takes more samples."""
+
+MOST_RESTARTS: Final = 3
+"""How often the dead latents of a replica are begun anew."""
+
+DIVERGED: Final = 1e4
+"""A weight above which weights are said to diverge."""
 
 MINIBATCH, POLISH, ENDED = 0, 1, 2
 _OWN: Final = "until/"
@@ -75,6 +85,7 @@ class UntilStationary:
         replicas = loop.step.replicas
         self._phase = np.zeros(replicas, dtype=np.int64)
         self._polished = np.zeros(replicas, dtype=np.int64)
+        self._restarts = np.zeros(replicas, dtype=np.int64)
         self._decided = 0
         self._lowered = 0
         self._history: list[list[float]] = []
@@ -114,6 +125,7 @@ class UntilStationary:
         arrays = self._loop.state()
         arrays[f"{_OWN}phase"] = self._phase.copy()
         arrays[f"{_OWN}polished"] = self._polished.copy()
+        arrays[f"{_OWN}restarts"] = self._restarts.copy()
         arrays[f"{_OWN}counts"] = np.asarray([self._decided, self._lowered], dtype=np.int64)
         if self._history:
             arrays[f"{_OWN}history"] = np.asarray(self._history, dtype=np.float64)
@@ -137,6 +149,7 @@ class UntilStationary:
             return
         self._phase = np.array(own[f"{_OWN}phase"])
         self._polished = np.array(own[f"{_OWN}polished"])
+        self._restarts = np.array(own.get(f"{_OWN}restarts", np.zeros_like(self._phase)))
         self._decided, self._lowered = (int(count) for count in own[f"{_OWN}counts"])
         self._history = [list(row) for row in own.get(f"{_OWN}history", [])]
         self._loop.step.scale_learning_rates(FACTOR**-self._lowered)
@@ -156,6 +169,7 @@ class UntilStationary:
         """Let replicas that ended without the certificate go on, where there are steps left; return whether any do."""
         for replica in np.flatnonzero(self._phase == ENDED):
             if self._polished[replica] < self._polish_steps:
+                self._restarts[replica] = 0
                 self._phase[replica] = POLISH
         return not self.finished
 
@@ -192,7 +206,6 @@ class UntilStationary:
             mismatch = 2 * np.abs(np.asarray(record.per_latent["prior_residual"])).max(-1)
             self._history.append([*elbo, *mismatch])
             waiting = self._phase == MINIBATCH
-            near = mismatch <= NEAR * self._tolerance
             if self._full(0).is_exact:
                 self._phase[waiting] = POLISH
             elif self._has_stalled():
@@ -202,8 +215,6 @@ class UntilStationary:
                     self._loop.step.scale_learning_rates(FACTOR**-self._lowered)
                 else:
                     self._phase[waiting] = POLISH
-            elif self._lowered:
-                self._phase[waiting & near & self._is_slow()] = POLISH
             self._freeze()
 
     def _has_stalled(self) -> bool:
@@ -215,13 +226,6 @@ class UntilStationary:
         before, after = elbo[-2 * PATIENCE : -PATIENCE], elbo[-PATIENCE:]
         spread = before.std(0) + after.std(0)
         return bool((after.mean(0) - before.mean(0) <= np.maximum(0.5 * spread, self._worth())).all())
-
-    def _is_slow(self) -> npt.NDArray[np.bool_]:
-        replicas = len(self._phase)
-        if len(self._history) <= PATIENCE:
-            return np.zeros(replicas, dtype=bool)
-        elbo = np.asarray(self._history)[:, :replicas]
-        return np.asarray(elbo[-1] - elbo[-1 - PATIENCE] <= 10 * self._worth())
 
     def _worth(self) -> float:
         """Return what mismatches of the tolerance in all variances cost, in nats."""
@@ -250,22 +254,63 @@ class UntilStationary:
         return records
 
     def _end_if_done(self, replica: int, polish: Polish) -> None:
-        full, gain = polish.objective, polish.gain
-        last = self._polished[replica] >= self._polish_steps
-        worth = EXACT_GAIN if full.is_exact else 0.5 * self._worth()
-        if not last and (gain is None or gain > worth):
+        full, last = polish.objective, self._polished[replica] >= self._polish_steps
+        theta, gain = polish.theta, (polish.gain or 0.0, 0.0)
+        if full.is_exact:
+            if not last and (polish.gain is None or polish.gain > EXACT_GAIN):
+                return
+        elif last or polish.is_check_due:
+            theta, *rise = polish.check()
+            gain = (rise[0], rise[1])
+            if not last and self._goes_on(polish, theta, gain[0]):
+                return
+            theta = full.with_closed_form(theta, "end")
+        else:
             return
-        theta = polish.theta if full.is_exact else full.with_closed_form(polish.theta, "end")
         found = certify(full, theta, self._tolerance, gain=gain)
+        last = last or (bool(found.saddle) and self._restarts[replica] >= MOST_RESTARTS)
         if found.verdict != "stationary" and not last:
             if found.saddle:
+                self._restarts[replica] += 1
                 polish.begin_at(full.restarted(theta, sorted(found.saddle)))
             return
         if found.verdict != "stationary":
-            found = attrs.evolve(found, obstacle=f"the {self._polish_steps} iterations of the polish are spent")
+            found = attrs.evolve(found, obstacle=self._obstacle(found, replica, theta))
         self.certificates[replica] = found
         polish.begin_at(theta)
         self._phase[replica] = ENDED
+
+    def _goes_on(self, polish: Polish, theta: torch.Tensor, rise: float) -> bool:
+        """Return whether the polish has more to gain; take more samples where it gains on its own ones alone.
+
+        Args:
+            polish: at a check.
+            theta: the better point of this check and the one before.
+            rise: of the objective between them, on samples of neither.
+        """
+        full, worth, own = polish.objective, 0.5 * self._worth(), polish.gain or 0.0
+        fits_samples = own > worth and own > TIMES_FITTED * rise
+        if fits_samples and 2 * full.samples * full.count <= MOST_ROWS:
+            polish.take_more_samples(theta)
+            return True
+        return rise > worth
+
+    def _obstacle(self, found: Certificate, replica: int, theta: torch.Tensor) -> str:
+        """Return what kept a replica from its certificate."""
+        spent = f"the {self._polish_steps} iterations of the polish are spent"
+        if found.saddle:
+            return f"dead latents were begun anew {self._restarts[replica]} times and collapsed again"
+        low = self._full(replica).terms(theta, "end").decoder_log_var
+        if low <= LOG_VAR_FLOOR + 1e-6:
+            return f"the decoder variance is held at its floor (ln σ² = {low:.3g}), where its residual cannot vanish"
+        largest = float(theta.abs().max())
+        if largest > DIVERGED:
+            return f"weights diverge (the largest is {largest:.2g}): the ELBO has no maximum at finite weights"
+        if found.is_rising:
+            return f"{spent} and the ELBO still rises; allow more by training.max_epochs or training.polish_steps"
+        if found.verdict == "undecided":
+            return f"{spent}, and {found.samples} Monte-Carlo samples of each point do not decide {found.largest.name}"
+        return f"{spent}; allow more by training.polish_steps"
 
     def _write_back(self) -> None:
         """Put the parameters of all polishes where the loop has them."""

@@ -80,3 +80,9 @@ def test_biases_have_the_sign_of_the_heavier_side() -> None:
 def test_the_worst_replica_is_told() -> None:
     sentences = told([certificate(), certificate(0.3)], "run.h5")
     assert sentences[0].startswith("1 of 2 replicas are stationary; the worst is 1.")
+
+
+def test_means_that_explain_little_are_told_of_a_variance_that_depends_on_the_latents_alone() -> None:
+    fixed, varying = (certificate(0.3, explained=0.04, active=3, varies=varies) for varies in (False, True))
+    assert not any("decoder means" in sentence for sentence in told([fixed], "run.h5"))
+    assert any("decoder means explain 4 %" in sentence for sentence in told([varying], "run.h5"))

@@ -14,9 +14,16 @@ from elboverse.runfile import Run
 from elboverse.running.assembly import build_experiment
 from elboverse.running.runs import resume, train
 from elboverse.theory.certificate import certificates
+from elboverse.training.polish import Polish
 from elboverse.training.stopping import UntilStationary
 
-STATIONARY = {"until": "stationary", "epochs": 6, "evaluate_every": 2}
+STATIONARY = {"until": "stationary", "epochs": 6, "max_epochs": 6, "evaluate_every": 2}
+
+
+@pytest.fixture
+def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("elboverse.training.full_batch.FEWEST_SAMPLES", 1 << 11)
+    monkeypatch.setattr("elboverse.training.stopping.MOST_ROWS", 1 << 14)
 
 
 @pytest.mark.parametrize(("dimension", "latent_dim", "points"), [(4, 2, 240), (12, 3, 600)])
@@ -41,6 +48,7 @@ def test_replicas_each_end_with_a_certificate(tmp_path: Path) -> None:
     assert [one.verdict for one in found] == ["stationary"] * 3
 
 
+@pytest.mark.usefixtures("few_samples")
 @pytest.mark.parametrize("stop_after", [3, 40])
 @pytest.mark.parametrize("model", ["linear-vae", "vae-1"])
 def test_a_resumed_polish_is_bitwise_as_if_never_interrupted(tmp_path: Path, model: str, stop_after: int) -> None:
@@ -91,3 +99,39 @@ def test_recorded_steps_of_the_polish_follow_those_of_training(tmp_path: Path) -
         np.testing.assert_array_equal(run.steps, np.arange(len(run.steps)))
         assert torch.isfinite(torch.from_numpy(np.asarray(run.series("elbo")))).all()
         assert isinstance(run, Run)
+
+
+@pytest.mark.usefixtures("few_samples")
+def test_a_sampled_model_ends_stationary_at_no_lower_elbo_than_as_many_plain_steps(tmp_path: Path) -> None:
+    network = {"name": "mlp", "hidden": [6]}
+    settings = {"network": network, "dataset": {"name": "circle", "points": 300}}
+    settings |= {"evaluate_every": 10, "tolerance": 0.1, "learning_rate": 1e-2, "variance_learning_rate": 1e-2}
+    with train(configure("vae-1", until="stationary", epochs=30, **settings), out=tmp_path / "until") as run:
+        (found,) = certificates(run.documents, run.checkpoint_step)
+        assert found.verdict == "stationary", found.sentence()
+        steps, elbo = run.checkpoint_step, run.evaluation("train", "elbo")[-1, 0]
+        error = run.evaluation("train", "elbo_standard_error")[-1, 0]
+        per_epoch = int(run.evaluation_steps("train")[1]) // 10
+    with train(configure("vae-1", epochs=-(-steps // per_epoch), **settings), out=tmp_path / "plain") as run:
+        assert elbo >= run.evaluation("train", "elbo")[-1, 0] - error
+
+
+def test_what_a_polish_gains_by_fitting_its_samples_does_not_count() -> None:
+    config = configure("vae-1", network={"name": "mlp", "hidden": [16]}, dataset={"name": "circle", "points": 60})
+    experiment = build_experiment(config)
+    assert experiment.objective is not None
+    full = experiment.objective(0)
+    full.samples = 1
+    tensors = experiment.loop.step.tensors().items()
+    model = {path.removeprefix("model/"): values[0] for path, values in tensors if path.startswith("model/")}
+    polish = Polish(full, model)
+    for _ in range(60):
+        polish.step()
+    polish.begin_at(polish.theta)
+    for _ in range(10):
+        polish.step()
+    own = polish.values[-1] - polish.values[0]
+    full.samples = 256
+    _, rise, error = polish.check()
+    assert own > 0
+    assert rise + 2 * error < own

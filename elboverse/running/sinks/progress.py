@@ -105,10 +105,10 @@ def describe_rows(rows: Rows) -> str:
         per_latent["prior_entropy"],
         rows.scalars["log_reference"].mean(0) if "log_reference" in rows.scalars else 0.0,
     )
-    gap = 100 * np.abs(elbo - entropy_sum) / np.maximum(np.abs(elbo), 1e-12)
+    gap = identities.in_words(float(np.median(elbo - entropy_sum)), float(np.median(elbo)))
     drop = identities.entropy_drop(per_latent["encoder_entropy"], per_latent["prior_entropy"])
     active = (drop >= identities.DROP_THRESHOLD).sum(-1)
     return (
-        f"ELBO {np.median(elbo):.3f}  entropy sum {np.median(entropy_sum):.3f}  gap {np.median(gap):.2f} %  "
+        f"ELBO {np.median(elbo):.3f}  entropy sum {np.median(entropy_sum):.3f}  gap {gap}  "
         f"active {np.median(active):g}/{drop.shape[-1]}"
     )
