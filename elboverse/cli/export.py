@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from elboverse.components.registry import discover
 from elboverse.contracts import RunDescription
 from elboverse.errors import AnalysisError
+from elboverse.files import replaced
 from elboverse.runfile import Run
 
 if TYPE_CHECKING:
@@ -121,12 +121,8 @@ def _put(path: Path, write: Callable[[Path], None], *, overwrite: bool) -> Path:
     if path.exists() and not overwrite:
         raise AnalysisError(f"{path}: already exists; give --overwrite to replace it, or another place with --out")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
+    with replaced(path) as temporary:
         write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

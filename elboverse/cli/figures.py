@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from elboverse.errors import AnalysisError
+from elboverse.files import replaced
 
 if TYPE_CHECKING:
     from matplotlib.animation import Animation
@@ -78,13 +78,10 @@ def write_animation(animate: Callable[[], tuple[Animation, int]], path: Path) ->
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{os.getpid()}.tmp-{path.name}")  # with the ending that writers go by
     try:
-        write(temporary)
-        temporary.replace(path)
+        with replaced(path) as temporary:
+            write(temporary)
     except OSError as error:
         raise AnalysisError(f"--figure: {path} cannot be written: {error.strerror or error}") from error
     except subprocess.SubprocessError as error:
         raise AnalysisError(f"--figure: {path} cannot be written: ffmpeg failed: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +21,7 @@ from elboverse.cli.tables import formatted
 from elboverse.components.registry import Registered, Registry, discover
 from elboverse.contracts import Result
 from elboverse.errors import AnalysisError, ElboverseError
+from elboverse.files import replaced
 from elboverse.runfile import Run, located
 
 __all__ = ["page", "report"]
@@ -86,12 +86,10 @@ def report(run: Path, out: Path | None, data: Path | None, *, overwrite: bool) -
         raise AnalysisError(f"--out: the folder {out.parent} does not exist; create it first")
     with Run.open(run) as opened:
         content = page(opened.with_data(data), discover())
-    temporary = out.with_name(f".{out.name}.tmp-{os.getpid()}")
     try:
-        temporary.write_text(content, encoding="utf-8")
-        temporary.replace(out)
+        with replaced(out) as temporary:
+            temporary.write_text(content, encoding="utf-8")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise AnalysisError(f"--out: {out} cannot be written: {error.strerror}") from error
     click.echo(out)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elboverse.errors import AnalysisError
+from elboverse.files import replaced
 
 __all__ = ["SUFFIXES", "check_table_file", "write_table"]
 
@@ -54,16 +53,11 @@ def write_table(path: Path, columns: Mapping[str, Array]) -> None:
     Raises:
         AnalysisError: it cannot be written; an existing file is then left as it was.
     """
-    # A name of its own length, so that a long one does not become too long.
-    temporary = path.with_name(f".elboverse-{os.getpid()}.tmp")
     try:
-        _write(temporary, path.suffix.lower(), columns)
-        temporary.replace(path)
+        with replaced(path) as temporary:
+            _write(temporary, path.suffix.lower(), columns)
     except OSError as error:
         raise AnalysisError(f"-o {path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _write(path: Path, suffix: str, columns: Mapping[str, Array]) -> None:

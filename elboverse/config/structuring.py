@@ -7,17 +7,17 @@ cattrs dispatches on the types; the hooks here replace what it does by default, 
 from __future__ import annotations
 
 import math
-import operator
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, Union
+from typing import Any, Literal, Union
 
 import attrs
 import cattrs
 
 from elboverse.components.registry import Registry, Selection
+from elboverse.config.validators import Faults, InRange, in_range, not_one_of, one_of
 from elboverse.errors import ConfigError, ElboverseError, Fault, PluginError, UnknownKey, nearest
 
 __all__ = [
@@ -32,96 +32,6 @@ __all__ = [
 ]
 
 NAME_KEY = "name"
-
-
-class Faults(ValueError):  # noqa: N818 - it is many errors
-    """Faults found while structuring one value, each with its path inside that value."""
-
-    def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("; ".join(map(str, self.faults)))
-
-    @classmethod
-    def misfit(cls, given: str, expected: str, hint: str = "") -> Faults:
-        """Return one fault of the value itself: what was given, what was expected, and what helps."""
-        return cls([Fault(given=given, expected=expected, hint=hint)])
-
-    @classmethod
-    def single(cls, problem: str) -> Faults:
-        """Return one fault of the value itself, in words."""
-        return cls([Fault(problem=problem)])
-
-    def below(self, *keys: str) -> list[Fault]:
-        """Return the faults with their paths below `keys`."""
-        return [fault.below(*keys) for fault in self.faults]
-
-
-@attrs.frozen
-class InRange:
-    """An attrs validator for a number or each number of a tuple; None and texts pass. Made by `in_range`.
-
-    Args:
-        bounds: each a sign and a number, such as ``("≥", 1)``.
-    """
-
-    bounds: tuple[tuple[str, float], ...]
-
-    def __call__(self, _instance: Any, _attribute: Any, value: Any) -> None:
-        """Refuse what lies outside.
-
-        Raises:
-            Faults: with what was given and what is expected.
-        """
-        for number in value if isinstance(value, tuple) else (value,):
-            if number is None or isinstance(number, str):
-                continue
-            if not all(_WITHIN[sign](number, bound) for sign, bound in self.bounds):
-                raise Faults.misfit(repr(number), f"a number {self}")
-
-    def __str__(self) -> str:
-        """Return the range in words, such as ``≥ 1 and ≤ 10``."""
-        return " and ".join(f"{sign} {bound:g}" for sign, bound in self.bounds)
-
-
-_WITHIN: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
-    ">": operator.gt,
-    "≥": operator.ge,
-    "≤": operator.le,
-    "<": operator.lt,
-}
-
-
-def in_range(
-    *,
-    above: float | None = None,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    below: float | None = None,
-) -> InRange:
-    """Return an attrs validator for a number or each number of a tuple; None passes.
-
-    Args:
-        above: exclusive lower bound.
-        minimum: inclusive lower bound.
-        maximum: inclusive upper bound.
-        below: exclusive upper bound.
-
-    Example:
-        >>> str(in_range(minimum=1, maximum=10))
-        '≥ 1 and ≤ 10'
-    """
-    given = ((">", above), ("≥", minimum), ("≤", maximum), ("<", below))
-    return InRange(tuple((sign, bound) for sign, bound in given if bound is not None))
-
-
-def one_of(*allowed: str) -> Callable[[Any, Any, Any], None]:
-    """Return an attrs validator for one of some strings."""
-
-    def validate(_instance: Any, _attribute: Any, value: Any) -> None:
-        if value not in allowed:
-            raise _not_one_of(value, allowed)
-
-    return validate
 
 
 def structure(converter: cattrs.Converter, raw: Any, cls: type[Any], where: str = "") -> Any:
@@ -161,7 +71,7 @@ def unstructure(value: Any) -> Any:
 
 def build_converter(registry: Registry) -> cattrs.Converter:
     """Return a cattrs converter that structures strictly and resolves selected components with `registry`."""
-    converter = cattrs.Converter(detailed_validation=False, forbid_extra_keys=True)
+    converter = cattrs.Converter()
     # What is registered later comes first, so the first two take whatever the others leave.
     converter.register_structure_hook_func(lambda _t: True, _no_such_type)
     converter.register_structure_hook_func(lambda t: t is Any, lambda value, _t: value)
@@ -268,16 +178,10 @@ def _no_such_type(_value: Any, t: Any) -> Any:
     )
 
 
-def _not_one_of(value: Any, allowed: Iterable[Any]) -> Faults:
-    allowed = tuple(allowed)
-    hint = nearest(value, [str(item) for item in allowed]) if isinstance(value, str) else ""
-    return Faults.misfit(repr(value), ", ".join(map(repr, allowed)), hint)
-
-
 def _literal(value: Any, literal: Any) -> Any:
     allowed = typing.get_args(literal)
     if not any(value == item and type(value) is type(item) for item in allowed):
-        raise _not_one_of(value, allowed)
+        raise not_one_of(value, allowed)
     return value
 
 
@@ -376,20 +280,35 @@ def _attrs_class(converter: cattrs.Converter, registry: Registry, raw: Any, cls:
             return cls(**values)
         except (ValueError, TypeError) as error:  # a check across fields
             raise error if isinstance(error, Faults) else Faults.single(str(error)) from None
+        except Exception as error:
+            raise PluginError(f"{cls.__qualname__}: its check fails: {type(error).__name__}: {error}") from error
     raise Faults(faults)
 
 
 def _validated(value: Any, field: attrs.Attribute[Any]) -> Any:
     if field.validator is not None:
         try:
-            field.validator(None, field, value)
-        except AttributeError:
-            pass  # it looks at the other fields of its instance, and runs again when there is one
+            field.validator(_NotYet(), field, value)
+        except _LooksAtOthersError:
+            pass  # it runs again when there is an instance
         except Faults:
             raise
         except (ValueError, TypeError) as error:
             raise Faults.single(str(error.args[0] if error.args else error)) from None
+        except Exception as error:
+            raise PluginError(f"the validator of {field.name!r} fails: {type(error).__name__}: {error}") from error
     return value
+
+
+class _LooksAtOthersError(Exception):
+    """A validator looks at other fields of its instance, so that it cannot run before there is one, and does then."""
+
+
+class _NotYet:
+    """Stands for the instance while its fields are validated one by one."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise _LooksAtOthersError(name)
 
 
 def _selected(

@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 
 from elboverse.errors import RunFileError
+from elboverse.files import replaced
 from elboverse.runfile import schema
 from elboverse.runfile.hdf5 import Container
 from elboverse.runfile.lock import WriterLock
@@ -96,19 +97,13 @@ def repair(path: str | Path, *, accept_changes: bool = False, dry_run: bool = Fa
 
 
 def _replace(path: Path, image: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp-repair-{os.getpid()}")
     try:
-        with temporary.open("xb") as file:
+        with replaced(path, durable=True) as temporary, temporary.open("xb") as file:
             file.write(image)
             file.write(seal(memoryview(image)))
-            file.flush()
             os.fchmod(file.fileno(), 0o444)
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
         raise RunFileError(f"{path}: cannot be sealed anew: {error.strerror or error}; it is left as it was") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _checked_apart(path: Path) -> tuple[int, tuple[str, ...]]:

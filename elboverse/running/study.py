@@ -28,6 +28,7 @@ from elboverse.errors import (
     StudyError,
     out_of_memory,
 )
+from elboverse.files import replaced
 from elboverse.runfile import RUN_FILE, Run
 from elboverse.running.board import Board
 from elboverse.running.interrupts import stop_on_signals
@@ -222,8 +223,7 @@ def write_study(folder: Path, table: Mapping[str, Any]) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f".{SWEEP_FILE}.part"
-        part.write_text(tomli_w.dumps(dict(table)), encoding="utf-8")
-        part.replace(folder / SWEEP_FILE)
+        with replaced(folder / SWEEP_FILE, durable=True) as temporary:
+            temporary.write_text(tomli_w.dumps(dict(table)), encoding="utf-8")
     except OSError as error:
         raise RunFileError(f"{folder / SWEEP_FILE}: cannot be written: {error.strerror}") from error

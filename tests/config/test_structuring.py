@@ -11,7 +11,7 @@ import pytest
 from elboverse.components.hookspecs import selects
 from elboverse.components.registry import Selection, discover
 from elboverse.config.structuring import build_converter, in_range, one_of, structure, unstructure
-from elboverse.errors import ConfigError
+from elboverse.errors import ConfigError, PluginError
 
 
 @attrs.frozen(kw_only=True)
@@ -148,6 +148,26 @@ class Ordered:
 def test_a_validator_that_looks_at_other_fields_is_told_as_a_fault() -> None:
     assert structured({"low": 1, "high": 2}, Ordered) == Ordered(low=1, high=2)
     assert faults({"low": 3, "high": 2}, Ordered) == ("configuration: got 2; expected more than low = 3",)
+
+
+@attrs.frozen(kw_only=True)
+class Mistyped:
+    low: int = attrs.field(default=0)
+    high: int = attrs.field(default=1)
+
+    @low.validator
+    def _positive(self, _attribute: Any, value: int) -> None:
+        assert value == 0 or value.is_positive()  # type: ignore[attr-defined]
+
+    @high.validator
+    def _above_low(self, _attribute: Any, value: int) -> None:
+        assert value > self.lwo  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("table", "slip"), [({"low": 1}, "is_positive"), ({"high": 2}, "lwo")])
+def test_a_slip_in_a_validator_is_the_plugins_fault(table: dict[str, int], slip: str) -> None:
+    with pytest.raises(PluginError, match=rf"AttributeError: .*{slip}"):
+        structured(table, Mistyped)
 
 
 @attrs.frozen(kw_only=True)
