@@ -149,8 +149,10 @@ def _notes(compared: Sequence[Compared], differences: dict[str, list[Any]]) -> l
         first, second = ranked[:2]
         ahead = (first.held_out_elbo or 0.0) - (second.held_out_elbo or 0.0)
         error = float(np.hypot(first.held_out_standard_error or 0.0, second.held_out_standard_error or 0.0))
+        tied = " A tie: less than two standard errors, so nothing tells the two apart." if ahead < 2 * error else ""
         notes.append(
             f"The best held-out ELBO is that of {first.label}, {ahead:.4f} ± {error:.4f} nats ahead of {second.label}."
+            f"{tied}"
         )
     if not differences:
         notes.append("Their configs are the same.")
