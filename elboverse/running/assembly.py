@@ -39,7 +39,7 @@ from elboverse.training.drawing import build_drawing_step
 from elboverse.training.evaluation import MOST_TRAINING_POINTS, Evaluator, first_points
 from elboverse.training.family_evaluation import FamilyStatistics
 from elboverse.training.family_gradients import ELBO, Objective
-from elboverse.training.frames import Camera, moments
+from elboverse.training.frames import Camera, frame_steps
 from elboverse.training.full_batch import FullBatch, objectives
 from elboverse.training.grouped import build_step, measure_grouping, measure_threads
 from elboverse.training.intake import Intake
@@ -218,7 +218,7 @@ def build_experiment(
         evaluate_every=max(1, round(epochs_between * batches.steps_per_epoch)),
         record_every=training.record_every,
         turns=source.turns,
-        frames=moments(total_steps, training.frames) if training.frames else (),
+        frames=frame_steps(total_steps, training.frames) if training.frames else (),
         rates=conformance.require_rates(config.learning_rate_schedule, annealing_steps, total_steps),
         betas=np.pad(betas, (0, max(0, total_steps - annealing_steps)), mode="edge")[:total_steps],
     )

@@ -18,7 +18,7 @@ from elboverse.training.evaluation import replica_blocks
 from elboverse.training.intake import Intake
 from elboverse.training.step import Step
 
-__all__ = ["MOST_POINTS", "MOST_VALUES", "Camera", "moments"]
+__all__ = ["MOST_POINTS", "MOST_VALUES", "Camera", "frame_steps"]
 
 MOST_POINTS: Final = 1000
 """How many points a frame shows at most: the first held-out ones, or training ones where none are held out."""
@@ -30,7 +30,7 @@ MOST_VALUES: Final = 1 << 26
 """How many numbers the frames of a run may have: 256 MiB in float32."""
 
 
-def moments(total_steps: int, count: int) -> tuple[int, ...]:
+def frame_steps(total_steps: int, count: int) -> tuple[int, ...]:
     """Return after how many steps frames are taken, ascending: before the first one, after the last, and between.
 
     Their distances grow evenly, since most happens at the start: moment i is T·(i/(n − 1))². Where a run is too short

@@ -17,15 +17,15 @@ from elboverse.runfile.frames import SERIES
 from elboverse.running.assembly import build_experiment
 from elboverse.running.runs import resume, train
 from elboverse.seeding import generator
-from elboverse.training.frames import MOST_IMAGES, MOST_POINTS, moments
+from elboverse.training.frames import MOST_IMAGES, MOST_POINTS, frame_steps
 
 
 def test_frames_are_taken_first_and_last_and_the_closer_together_the_earlier() -> None:
-    assert moments(100, 5) == (0, 6, 25, 56, 100)
-    assert moments(100, 2) == (0, 100)
-    assert moments(100, 1) == (100,)
-    assert moments(3, 50) == (0, 1, 2, 3)
-    assert moments(100_000_000, 10_000)[-1] == 100_000_000
+    assert frame_steps(100, 5) == (0, 6, 25, 56, 100)
+    assert frame_steps(100, 2) == (0, 100)
+    assert frame_steps(100, 1) == (100,)
+    assert frame_steps(3, 50) == (0, 1, 2, 3)
+    assert frame_steps(100_000_000, 10_000)[-1] == 100_000_000
 
 
 def test_a_run_has_no_frames_unless_it_is_told_to(tmp_path: Path) -> None:
