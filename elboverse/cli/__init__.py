@@ -168,8 +168,12 @@ def _show_warning(
     file: TextIO | None = None,  # noqa: ARG001 - the signature of warnings.showwarning
     line: Any = None,
 ) -> None:
-    """Show a warning of elboverse as one plain line, others as Python does."""
-    if issubclass(category, RuntimeWarning) and Path(filename).is_relative_to(Path(__file__).parents[1]):
+    """Show a warning of elboverse as one plain line, others as Python does.
+
+    A warning names the line that called elboverse, which on the command line is one of click.
+    """
+    ours = (Path(__file__).parents[1], Path(click.__file__).parent)
+    if issubclass(category, RuntimeWarning) and any(Path(filename).is_relative_to(folder) for folder in ours):
         click.echo(f"Warning: {message}", err=True)
     else:
         click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)

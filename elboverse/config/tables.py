@@ -123,7 +123,8 @@ def find_config(source: str | Path) -> Path:
     if path.suffix == ".toml" or path.is_absolute() or exists:
         what = "is not a file" if exists else "no such file"
         raise ConfigError(f"{path}: {what}; give a TOML file or one of the names {', '.join(named)}")
-    hint = nearest(str(source), named)
+    beside = [entry.name for entry in Path().iterdir()] if path.suffix and path.parent == Path() else []
+    hint = nearest(str(source), [*named, *beside])
     message = f"no config {str(source)!r}{f' ({hint})' if hint else ''}"
     raise ConfigError(f"{message}: neither a file nor one of the names {', '.join(named)}")
 

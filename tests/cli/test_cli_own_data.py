@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,8 @@ import pytest
 
 from elboverse.cli import main
 from elboverse.config.own_data import table_of_data_file
+from elboverse.config.tables import find_config
+from elboverse.errors import ConfigError
 from elboverse.runfile import Run
 from elboverse.theory.certificate import certificates
 
@@ -44,3 +48,18 @@ def test_a_network_that_learned_a_small_table_by_heart_is_called_overfitted(
     settings = ["model=vae-1", "model.latent_dim=4", "training.until=epochs", "training.epochs=2500"]
     main(["train", str(table), "--out", str(tmp_path), *(part for one in settings for part in ("--set", one))])
     assert "Overfitted: the ELBO of held-out points is" in capsys.readouterr().out
+
+
+def test_a_mistyped_file_is_told_the_one_beside_it(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(table.parent)
+    with pytest.raises(ConfigError, match=r"no config 'measured.cvs' \(did you mean 'measured.csv'\?\)"):
+        find_config("measured.cvs")
+
+
+def test_a_warning_is_one_plain_line_of_the_command_line(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).poisson(3.0, size=(60, 3))
+    np.savetxt(tmp_path / "counts.csv", rows, delimiter=",", header="a,b,c", comments="", fmt="%d")
+    command = [sys.executable, "-m", "elboverse", "train", "counts.csv", "--quiet", "--set", "training.epochs=1"]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stderr
+    assert told.startswith("Warning: dataset 'array': ")
+    assert ".py" not in told
