@@ -11,7 +11,6 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
-import attrs
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -22,10 +21,11 @@ from elboverse.contracts import Constrainable, Model, Penalty, Projection, Sampl
 from elboverse.seeding import generator
 from elboverse.theory.elbo import Terms, closed_form, moments, point_terms, terms_of
 from elboverse.theory.identities import LOG_VAR_FLOOR
+from elboverse.training.averages import Averages, averaged
 from elboverse.training.curvature import ObjectiveModule, hessian_of
 from elboverse.training.intake import Intake
 
-__all__ = ["Averages", "FullBatch", "objectives"]
+__all__ = ["FullBatch", "objectives"]
 
 _VALUES_AT_ONCE: Final = 1 << 21
 """How many values, points times samples times dimensions, go through the decoder together."""
@@ -36,32 +36,15 @@ MOST_PRECONDITIONED: Final = 1500
 FEWEST_SAMPLES: Final = 1 << 14
 """Points times samples that a full-batch objective has at least, where it is sampled."""
 
+FEWEST_CLOSED_FORMS: Final = 8
+MOST_CLOSED_FORMS: Final = 128
+"""Over how many sets of samples closed-form variances are averaged, where they are to be precise."""
+
 RESTARTED_LOG_VAR: Final = -3.0
 """ln τ² of a latent that is begun anew."""
 
 CURVATURE_POINTS: Final = 2048
 """How many points the Hessian is taken over."""
-
-
-@attrs.frozen(eq=False)
-class Averages:
-    """The terms over all points, as NumPy numbers in nats per point.
-
-    Args:
-        log_likelihood: ().
-        decoder_entropy: ().
-        decoder_log_var: ().
-        kl: (H,).
-        encoder_entropy: (H,).
-        prior_log_var: (H,).
-    """
-
-    log_likelihood: float
-    decoder_entropy: float
-    decoder_log_var: float
-    kl: npt.NDArray[np.float64]
-    encoder_entropy: npt.NDArray[np.float64]
-    prior_log_var: npt.NDArray[np.float64]
 
 
 class FullBatch:
@@ -163,7 +146,7 @@ class FullBatch:
             penalty = self._penalty.penalty(self._named[self._constrained])
             self._add(gradients, penalty, parameters)
             total = total + penalty.detach()
-        return total, self._pulled_back(theta, gradients, weight), _averaged(parts, self.count)
+        return total, self._pulled_back(theta, gradients, weight), averaged(parts, self.count)
 
     def scale(self, theta: Tensor) -> Tensor | None:
         """Return C with C Cᵀ = |H|⁻¹, H the Hessian over some points, shape (P, P); None for many parameters.
@@ -302,14 +285,32 @@ class FullBatch:
                 total += error.T @ error
         return cast(npt.NDArray[np.float64], (total / self.count).numpy())
 
-    def with_closed_form(self, theta: Tensor, *label: str | int) -> Tensor:
+    def with_closed_form(self, theta: Tensor, *label: str | int, within: float | None = None) -> Tensor:
         """Return the parameters with σ² = s² and α²_h = m_h over all points, where the model has these.
 
         Args:
             theta: parameters, shape (P,).
             label: of the noise.
+            within: draw samples until the relative standard error of each is at most this; None draws them once.
         """
         self._place(theta)
+        sums = self._closed_forms(*label)
+        draws = [sums]
+        while within is not None and not self.is_exact and sums and len(draws) < MOST_CLOSED_FORMS:
+            draws.append(self._closed_forms(*label, len(draws)))
+            if len(draws) >= FEWEST_CLOSED_FORMS:
+                found = {name: torch.stack([draw[name] for draw in draws]) for name in sums}
+                errors = [float((each.std(0) / each.mean(0)).max()) / len(draws) ** 0.5 for each in found.values()]
+                if max(errors) <= within:
+                    break
+        with torch.no_grad():
+            for name in sums:
+                mean = torch.stack([draw[name] for draw in draws]).mean(0)
+                self._named[name].copy_(mean.log().clamp_min(LOG_VAR_FLOOR))
+        return torch.cat([parameter.detach().flatten() for parameter in self._named.values()])
+
+    def _closed_forms(self, *label: str | int) -> dict[str, Tensor]:
+        """Return the closed-form variances over all points by name, at the parameters that are placed."""
         names = self.model.variance_parameters()
         sums: dict[str, Tensor] = {}
         with torch.no_grad():
@@ -318,9 +319,7 @@ class FullBatch:
                 for name, value in ((names.decoder, optimum.decoder), (names.prior, optimum.prior)):
                     if name is not None and value is not None:
                         sums[name] = sums.get(name, torch.zeros_like(value)) + value.exp() * (len(x) / self.count)
-            for name, value in sums.items():
-                self._named[name].copy_(value.log().clamp_min(LOG_VAR_FLOOR))
-        return torch.cat([parameter.detach().flatten() for parameter in self._named.values()])
+        return sums
 
     def terms(self, theta: Tensor, *label: str | int) -> Averages:
         """Return the terms at some parameters.
@@ -335,7 +334,7 @@ class FullBatch:
                 (len(x), terms_of(moments(self.model, x, noise, average_points=True)))
                 for x, noise in self._batches(*label)
             ]
-        return _averaged(parts, self.count)
+        return averaged(parts, self.count)
 
     def _sigma_points(self) -> Tensor:
         """Return x̄ ± √(D λ_i) u_i, which have the mean and the covariance of the points, shape (2D, D).
@@ -436,17 +435,3 @@ def objectives(
         return FullBatch(copy.deepcopy(template), own, intake, seeds[replica], enough, beta, constraint)
 
     return objective
-
-
-def _averaged(parts: Sequence[tuple[int, Terms]], count: int) -> Averages:
-    def average(name: str) -> Any:
-        return sum(getattr(terms, name).detach().double().numpy() * (points / count) for points, terms in parts)
-
-    return Averages(
-        log_likelihood=float(average("log_likelihood")),
-        decoder_entropy=float(average("decoder_entropy")),
-        decoder_log_var=float(average("decoder_log_var")),
-        kl=np.asarray(average("kl")),
-        encoder_entropy=np.asarray(average("encoder_entropy")),
-        prior_log_var=np.asarray(average("prior_log_var")),
-    )

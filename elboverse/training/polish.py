@@ -17,7 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from elboverse.training.full_batch import Averages, FullBatch
+from elboverse.training.averages import Averages
+from elboverse.training.full_batch import FullBatch
 
 __all__ = ["Polish"]
 
