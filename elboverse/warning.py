@@ -5,13 +5,17 @@ from __future__ import annotations
 import sys
 import warnings
 
-__all__ = ["warn"]
+__all__ = ["ElboverseWarning", "warn"]
 
 _BETWEEN = ("elboverse", "contextlib", "functools")
 """Packages whose lines are not the user's: this one, and decorators of the standard library around it."""
 
 
-def warn(message: str, category: type[Warning] = RuntimeWarning) -> None:
+class ElboverseWarning(RuntimeWarning):
+    """What elboverse warns of: something that a user should know, though the program goes on."""
+
+
+def warn(message: str, category: type[Warning] = ElboverseWarning) -> None:
     """Warn, naming the nearest line of the program that called elboverse.
 
     Args:

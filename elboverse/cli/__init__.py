@@ -17,6 +17,7 @@ import click
 from elboverse._version import __version__
 from elboverse.components.local import FILES_VARIABLE, REFUSED_VARIABLE
 from elboverse.errors import ElboverseError, Interrupted, nearest, out_of_memory
+from elboverse.warning import ElboverseWarning
 
 __all__ = ["cli", "main"]
 
@@ -170,10 +171,9 @@ def _show_warning(
 ) -> None:
     """Show a warning of elboverse as one plain line, others as Python does.
 
-    A warning names the line that called elboverse, which on the command line is one of click.
+    It is told by its category: it names the line that called elboverse, which on the command line is one of click.
     """
-    ours = (Path(__file__).parents[1], Path(click.__file__).parent)
-    if issubclass(category, RuntimeWarning) and any(Path(filename).is_relative_to(folder) for folder in ours):
+    if issubclass(category, ElboverseWarning):
         click.echo(f"Warning: {message}", err=True)
     else:
         click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)

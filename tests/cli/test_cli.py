@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
 import pytest
@@ -272,3 +273,16 @@ def test_a_mistyped_command_is_told_with_the_nearest_one(capsys: pytest.CaptureF
         main(["trian"])
     assert ended.value.code == 2
     assert "no command 'trian' (did you mean 'train'?); there is analyze, choose-h, config" in capsys.readouterr().err
+
+
+def test_a_warning_of_ours_is_one_plain_line_wherever_it_points(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("counts.csv").write_text("a,b\n" + "1,2\n3,0\n0,1\n2,2\n" * 10, encoding="utf-8")
+    settings = ["training.epochs=1", "training.until=epochs", "training.batch_size=10"]
+    with warnings.catch_warnings():  # what the command line sets is undone
+        warnings.simplefilter("default")
+        main(["train", "counts.csv", "--out", "r", "-q", *(word for one in settings for word in ("--set", one))])
+    shown = [line for line in capsys.readouterr().err.splitlines() if "whole numbers" in line]
+    assert [line.partition(": ")[0] for line in shown] == ["Warning"]
