@@ -62,7 +62,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that the arguments begin with; where there is none, say which is nearest."""
         if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
-            hint = nearest(args[0], COMMANDS)
+            hint = _analysis_meant(args[0]) or nearest(args[0], COMMANDS)
             ctx.fail(f"no command {args[0]!r}{f' ({hint})' if hint else ''}; there is {', '.join(sorted(COMMANDS))}")
         return super().resolve_command(ctx, args)
 
@@ -70,6 +70,13 @@ class LazyGroup(click.Group):
         """Write the list of commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in sorted(COMMANDS.items())])
+
+
+def _analysis_meant(name: str) -> str:
+    """Return a hint where a command is called like an analysis."""
+    from elboverse.components.registry import discover
+
+    return f"did you mean `elboverse analyze {name}`?" if name in discover().names("analysis") else ""
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

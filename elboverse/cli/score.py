@@ -51,4 +51,4 @@ def score(
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     finish(out, rows, columns, "scores", quiet=quiet)
     if not quiet:
-        click.echo(f"Mean ELBO {float(columns['elbo'].mean()):.4f} nats", err=True)
+        click.echo(f"Mean ELBO {float(columns['elbo'].mean()):z.4f} nats", err=True)

@@ -72,7 +72,7 @@ def _cell(value: Any, decimals: int) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         tiny = 0 < abs(value) < 0.5 * 10**-decimals
-        return f"{value:.1e}" if tiny else f"{value:,.{decimals}f}"
+        return f"{value:.1e}" if tiny else f"{value:z,.{decimals}f}"
     return str(value)
 
 

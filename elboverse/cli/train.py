@@ -326,17 +326,17 @@ def _summarise(run: Run, console: Console) -> None:
         final = {name: run.evaluation(split, name)[-1] for name in names}
         elbo, entropy_sum, error, gap = (float(np.median(final[name])) for name in names)
         points = run.evaluation_points(split)
-        lines.append((f"ELBO, {title}", f"{elbo:.4f}", f"± {error:.4f} nats, {points:,} points"))
-        lines.append((f"entropy sum, {title}", f"{entropy_sum:.4f}", f"gap {identities.in_words(gap, elbo)}"))
+        lines.append((f"ELBO, {title}", f"{elbo:z.4f}", f"± {error:z.4f} nats, {points:,} points"))
+        lines.append((f"entropy sum, {title}", f"{entropy_sum:z.4f}", f"gap {identities.in_words(gap, elbo)}"))
     truth = run.data.get("held_out_log_likelihood")
     if truth is not None:
         of = f" with seed {run.config['seed']}" if run.replicas > 1 else ""
-        lines.append((f"true log-likelihood, held out{of}", f"{truth:.4f}", "nats, of the generating density"))
+        lines.append((f"true log-likelihood, held out{of}", f"{truth:z.4f}", "nats, of the generating density"))
     decoder_log_var = run.series("decoder_log_var")[-1]
     low = identities.is_at_floor(decoder_log_var)
     if low.any():
         of = f", {low.sum()} of {run.replicas} replicas" if run.replicas > 1 else ""
-        lines.append(("decoder ln σ²", f"{decoder_log_var.min():.4f}", f"held at its floor{of}"))
+        lines.append(("decoder ln σ²", f"{decoder_log_var.min():z.4f}", f"held at its floor{of}"))
     split = "held_out" if "held_out" in run.splits else "train"
     drop = run.evaluation(split, "entropy_drop")[-1]
     active = np.median((drop >= identities.DROP_THRESHOLD).sum(-1))

@@ -74,7 +74,7 @@ class Board:
         if self._live is not None or time.monotonic() - self._last_line < SECONDS_BETWEEN_LINES:
             return
         self._last_line = time.monotonic()
-        shares = ", ".join(f"{one.name} {_percent(one):.0f} %" for one in self._running())
+        shares = ", ".join(f"{one.name} {_percent(one):z.0f} %" for one in self._running())
         self._console.print(f"{self._counted()}  running: {shares}", soft_wrap=True, markup=False)
 
     def _table(self) -> Table:
@@ -89,7 +89,7 @@ class Board:
         table.add_column(overflow="ellipsis", no_wrap=True, ratio=3)
         for one in running[: max(1, self._console.height - 3)]:
             bar = ProgressBar(total=max(1, one.total), completed=one.done, width=16)
-            table.add_row(one.name, bar, f"{_percent(one):.0f} %", one.text)
+            table.add_row(one.name, bar, f"{_percent(one):z.0f} %", one.text)
         return table
 
 

@@ -258,7 +258,7 @@ class Certificate:
         if verdict == "not stationary":
             return (
                 f"Not stationary: {one.name} = {_rounded(one.value, one.standard_error)} is "
-                f"{abs(one.mismatch) / self.tolerance:.1f} tolerances from zero; it costs {one.cost:.2g} nats."
+                f"{abs(one.mismatch) / self.tolerance:z.1f} tolerances from zero; it costs {one.cost:.2g} nats."
             )
         if verdict == "undecided":
             return (
@@ -367,4 +367,4 @@ def _rounded(value: float, standard_error: float) -> str:
     if not (math.isfinite(standard_error) and standard_error > 0):
         return f"{value:.2g}"
     digits = max(0, 1 - math.floor(math.log10(standard_error)))
-    return f"{value:.{digits}f} ± {standard_error:.{digits}f}"
+    return f"{value:z.{digits}f} ± {standard_error:z.{digits}f}"

@@ -286,3 +286,10 @@ def test_a_warning_of_ours_is_one_plain_line_wherever_it_points(
         main(["train", "counts.csv", "--out", "r", "-q", *(word for one in settings for word in ("--set", one))])
     shown = [line for line in capsys.readouterr().err.splitlines() if "whole numbers" in line]
     assert [line.partition(": ")[0] for line in shown] == ["Warning"]
+
+
+def test_an_analysis_typed_as_a_command_is_told_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["collapse", "run.h5"])
+    assert ended.value.code == 2
+    assert "no command 'collapse' (did you mean `elboverse analyze collapse`?)" in capsys.readouterr().err

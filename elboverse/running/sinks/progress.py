@@ -61,7 +61,7 @@ class ProgressSink:
             self._text = describe_rows(record)
             self._try_to_show()
         elif isinstance(record, Evaluation) and record.split == "held_out":
-            self._held_out = f"held-out {np.median(record.scalars['elbo']):.3f} (step {record.step:,})"
+            self._held_out = f"held-out {np.median(record.scalars['elbo']):z.3f} (step {record.step:,})"
             self._try_to_show()
 
     def close(self) -> None:
@@ -86,13 +86,13 @@ class ProgressSink:
             self._heading = ""
         now = time.monotonic()
         speed = (self._done - self._first) / max(1e-9, now - self._started)
-        text = "  ".join(part for part in (self._text, self._held_out, f"{speed:,.0f} steps/s") if part)
+        text = "  ".join(part for part in (self._text, self._held_out, f"{speed:z,.0f} steps/s") if part)
         if self._progress is not None:
             self._progress.update(self._task, completed=self._done, description=text)
         elif now - self._last_line >= SECONDS_BETWEEN_LINES or last:
             self._last_line = now
             left = (self._total - self._done) / max(1e-9, speed)
-            self._console.print(f"step {self._done:,}/{self._total:,}  {text}  {left:,.0f} s left", soft_wrap=True)
+            self._console.print(f"step {self._done:,}/{self._total:,}  {text}  {left:z,.0f} s left", soft_wrap=True)
 
 
 def describe_rows(rows: Rows) -> str:
@@ -109,6 +109,6 @@ def describe_rows(rows: Rows) -> str:
     drop = identities.entropy_drop(per_latent["encoder_entropy"], per_latent["prior_entropy"])
     active = (drop >= identities.DROP_THRESHOLD).sum(-1)
     return (
-        f"ELBO {np.median(elbo):.3f}  entropy sum {np.median(entropy_sum):.3f}  gap {gap}  "
+        f"ELBO {np.median(elbo):z.3f}  entropy sum {np.median(entropy_sum):z.3f}  gap {gap}  "
         f"active {np.median(active):g}/{drop.shape[-1]}"
     )

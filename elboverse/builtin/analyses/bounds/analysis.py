@@ -187,17 +187,17 @@ def _notes(reading: Pool, bounds: Bounds, final: list[dict[str, Any]]) -> list[s
     recorded = int((bounds.steps > bounds.steps[-1] - bounds.window).sum())
     verdict = (
         f"Averaged over the last {plural(recorded, 'recorded step')}: ELBO {elbo:.4f}, entropy sum {entropy_sum:.4f}, "
-        f"difference {elbo - entropy_sum:+.4f} or {difference:+.3f} % of |ELBO|."
+        f"difference {elbo - entropy_sum:+z.4f} or {difference:+z.3f} % of |ELBO|."
     )
     notes = [verdict]
     value, standard_error, step = _nearest_held_out(bounds, int(bounds.steps[-1]) + 1)
     if value is None or standard_error is None or step is None:
         notes.append("No held-out evaluation is recorded.")
     else:
-        notes.append(f"Held-out ELBO after {plural(step, 'step')}: {value:.4f} ± {standard_error:.4f}.")
+        notes.append(f"Held-out ELBO after {plural(step, 'step')}: {value:z.4f} ± {standard_error:z.4f}.")
     truth = reading.ground_truth("held_out")
     if truth is not None:
-        notes.append(f"Log-likelihood of the held-out points under the generating density: {truth:.4f}.")
+        notes.append(f"Log-likelihood of the held-out points under the generating density: {truth:z.4f}.")
     notes.append("The difference is a signed sum that can cancel; `elboverse analyze stationarity` shows its terms.")
     mixed = reading.mixed_settings()
     if mixed:

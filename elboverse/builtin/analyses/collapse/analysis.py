@@ -245,7 +245,7 @@ def _notes(
         if gain is not None:
             kind = "held out" if split == "held_out" else "training points"
             notes.append(
-                f"Gain over the best model without latents ({family_of(reading.run).decoder}): {gain:.4f} nats, "
+                f"Gain over the best model without latents ({family_of(reading.run).decoder}): {gain:z.4f} nats, "
                 f"{kind}; it is 0 at full collapse."
             )
             break
@@ -253,11 +253,11 @@ def _notes(
     low, high = float(final.prior_entropy.min()), float(final.prior_entropy.max())
     if max(abs(low - ceiling), abs(high - ceiling)) > 1e-3:
         notes.append(
-            f"Warning: the prior variances are not 1 (prior entropies from {low:.4f} to {high:.4f} nats, not "
-            f"{ceiling:.4f}), so the threshold on the encoder entropy misleads; go by the entropy drop."
+            f"Warning: the prior variances are not 1 (prior entropies from {low:z.4f} to {high:z.4f} nats, not "
+            f"{ceiling:z.4f}), so the threshold on the encoder entropy misleads; go by the entropy drop."
         )
     else:
-        notes.append(f"A fully collapsed latent has the encoder entropy of the prior, ½ ln 2πe = {ceiling:.4f} nats.")
+        notes.append(f"A fully collapsed latent has the encoder entropy of the prior, ½ ln 2πe = {ceiling:z.4f} nats.")
     return notes + reading.caveats()
 
 

@@ -89,7 +89,7 @@ def build(options: CompareOptions, runs: tuple[Run, ...]) -> Result:
                 *(run.held_out_elbo, run.held_out_standard_error),
                 *(None if run.active is None else f"{run.active:g}", run.reading.run.latent_dim),
                 _verdict(run),
-                *(None if run.seconds is None else f"{run.seconds:,.1f}", _minute(run.started)),
+                *(None if run.seconds is None else f"{run.seconds:z,.1f}", _minute(run.started)),
             )
             for run in compared
         ],

@@ -149,7 +149,7 @@ def _held_out(choice: Choice) -> str:
 
 
 def _shown(value: float | None) -> str | None:
-    return None if value is None else f"{value:,.1f}"
+    return None if value is None else f"{value:z,.1f}"
 
 
 def _pruned(choice: Choice) -> int:

@@ -139,6 +139,6 @@ def _notes(source: Rebuilt, encoded: Encoded) -> list[str]:
     active = int((~encoded.collapsed).sum())
     notes = [
         f"{active} of {plural(latents, 'latent')} active, by an entropy drop of at least {threshold:.4g} nats.",
-        f"At a stationary point each sum is 1; that of latent {farthest} is farthest off, {farthest_sum:.4f}.",
+        f"At a stationary point each sum is 1; that of latent {farthest} is farthest off, {farthest_sum:z.4f}.",
     ]
     return notes + source.caveats()

@@ -142,8 +142,8 @@ def _notes(source: Rebuilt, found: Samples, shown: int) -> list[str]:
     notes = []
     if found.data.std(0).any():
         notes = [
-            f"The reconstructions explain {100 * explained:.1f} % of the variance of the data.",
-            f"The samples' standard deviation is {spread:.3f} times that of the data, on average.",
+            f"The reconstructions explain {100 * explained:z.1f} % of the variance of the data.",
+            f"The samples' standard deviation is {spread:z.3f} times that of the data, on average.",
         ]
     notes.append(
         f"From {source.counted(len(found.data))}; a sample includes the decoder's noise, a reconstruction does not."

@@ -271,7 +271,7 @@ def _verdict(regime: dict[str, Any]) -> str:
     for name, words in ESTIMATES.items():
         (picked,) = [model for model in regime["models"] if model[name]["is_picked"]]
         share = 100 * picked[name]["lowest_share"]
-        picks.append(f"{picked['label']} by {words} (lowest in {share:.1f} % of the batches)")
+        picks.append(f"{picked['label']} by {words} (lowest in {share:z.1f} % of the batches)")
     return f"{regime['name']}: the lowest mean BIC is that of {picks[0]} and of {picks[1]}."
 
 

@@ -114,7 +114,7 @@ def _notes(source: Rebuilt, spectrum: Spectrum) -> list[str]:
         f"All {source.trained.count('train'):,} training points are used.",
     ]
     if not source.trained.is_sampling_free:
-        notes[2] += f" The ELBO is sampled: ± {spectrum.elbo_standard_error:.4f} nats over points and samples."
+        notes[2] += f" The ELBO is sampled: ± {spectrum.elbo_standard_error:z.4f} nats over points and samples."
     if latents > _MOST_LATENT_ROWS:
         notes.append(f"{_MOST_LATENT_ROWS} of {latents} latents are shown; --json has all of them.")
     return notes + source.caveats(wants_held_out=False)

@@ -169,7 +169,7 @@ def _calibration(reading: Reading, tolerance: float) -> list[Table]:
             name,
             float(values[worst[q], q]),
             float(errors[worst[q], q]),
-            f"{100 * mismatch[worst[q], q]:+.2f} ± {100 * errors[worst[q], q] / scales[q]:.2f} %",
+            f"{100 * mismatch[worst[q], q]:+z.2f} ± {100 * errors[worst[q], q] / scales[q]:z.2f} %",
             float(values[worst[q], q] ** 2 / (2 * scales[q])),
             words[verdict(float(values[worst[q], q]), float(errors[worst[q], q]), tolerance * float(scales[q]))],
         )

@@ -141,7 +141,7 @@ def dimension_table(found: list[ByDimension]) -> Table:
                 worst.names[d],
                 float(worst.values[d]),
                 float(worst.standard_errors[d]),
-                f"{100 * worst.mismatch[d]:+.2f} %",
+                f"{100 * worst.mismatch[d]:+z.2f} %",
                 float(worst.costs[d]),
                 *((float(worst.dispersions[d]),) if worst.dispersions is not None else ()),
                 worst.verdicts[d],
@@ -159,7 +159,7 @@ def dimension_notes(found: list[ByDimension], decoder: str) -> list[str]:
     counts = [worst.verdicts.count(verdict) for verdict in ("stationary", "not stationary")]
     gain = float(worst.costs.sum())
     said = f"By dimension, of {len(worst.values)}: {counts[0]} stationary, {counts[1]} not; "
-    notes = [f"{said}setting all their temperatures right would gain {gain:.4f} nats."]
+    notes = [f"{said}setting all their temperatures right would gain {gain:z.4f} nats."]
     if worst.dispersions is not None:
         at_cap = int((np.log(worst.dispersions) >= _MOST_DISPERSION).sum())
         if at_cap:

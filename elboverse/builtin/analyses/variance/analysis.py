@@ -181,15 +181,15 @@ def _about_control(estimates: Estimates) -> list[str]:
     if not control.is_stationary:
         names = residual_names(control.moving)
         told = ", ".join(
-            f"{name} = {control.means[number]:+.4f} ± {control.standard_errors[number]:.4f}"
+            f"{name} = {control.means[number]:+z.4f} ± {control.standard_errors[number]:z.4f}"
             for name, number in list(zip(names, control.moving, strict=True))[:5]
         )
         told = f"ELBO − a · R is offered at stationary points only, and this is none ({told})"
         return [f"{told}: its mean would not be the ELBO."]
     told = (
         "ELBO − a · R has the mean of the ELBO because every residual is 0 here, within its tolerance: a stationary "
-        f"point. What they are off by moves it by {control.shift:+.4f} nats. The coefficients, fitted to other draws, "
-        f"explain {100 * control.correlation:.1f} % of the variance of the ELBO of a point."
+        f"point. What they are off by moves it by {control.shift:+z.4f} nats. The coefficients, fitted to other draws, "
+        f"explain {100 * control.correlation:z.1f} % of the variance of the ELBO of a point."
     )
     return [told]
 
@@ -204,19 +204,19 @@ def _notes(options: VarianceOptions, source: Rebuilt, estimates: Estimates) -> l
     if ratio is None:
         verdict = (
             "The entropy sum does not scatter at all: no entropy of this model depends on the point, so any number of "
-            f"points gives {estimates.means[0, 1]:.4f} nats."
+            f"points gives {estimates.means[0, 1]:z.4f} nats."
         )
     else:
         verdict = (
-            f"From {plural(size, 'point')} the ELBO scatters by {deviations[0]:.4f} nats and the entropy sum by "
-            f"{deviations[1]:.4f}, {ratio:.1f} times less: it needs about {ratio**2:,.0f} times fewer points."
+            f"From {plural(size, 'point')} the ELBO scatters by {deviations[0]:z.4f} nats and the entropy sum by "
+            f"{deviations[1]:z.4f}, {ratio:z.1f} times less: it needs about {ratio**2:z,.0f} times fewer points."
             if ratio > 1
-            else f"From {plural(size, 'point')} the ELBO scatters by {deviations[0]:.4f} nats and the entropy sum by "
-            f"{deviations[1]:.4f}: it does not do better here."
+            else f"From {plural(size, 'point')} the ELBO scatters by {deviations[0]:z.4f} nats and the entropy sum by "
+            f"{deviations[1]:z.4f}: it does not do better here."
         )
     difference = estimates.means[-1, 0] - estimates.means[-1, 1]
     at_last = (
-        f"From {plural(int(estimates.sizes[-1]), 'point')} the two differ by {difference:+.4f} nats; "
+        f"From {plural(int(estimates.sizes[-1]), 'point')} the two differ by {difference:+z.4f} nats; "
         f"`elboverse analyze stationarity` shows where that comes from."
     )
     notes = [verdict, at_last]
