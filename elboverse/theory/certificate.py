@@ -218,11 +218,22 @@ class Certificate:
         return self.gain is not None and self.gain - 2 * self.gain_error > self.gain_tolerance
 
     @property
+    def is_gain_unknown(self) -> bool:
+        """Whether the residuals vanish, but what full-batch steps gain is not known to be below the tolerance's worth."""
+        fits = worst([residual.verdict(self.tolerance) for residual in self.residuals]) == "stationary"
+        bound = -math.inf if self.gain is None else self.gain + 2 * self.gain_error
+        return fits and not self.saddle and not self.is_rising and bound > self.gain_tolerance
+
+    @property
     def verdict(self) -> Verdict:
-        """The worst verdict on a residual; ``"not stationary"`` too where the ELBO still rises, or at a saddle."""
+        """The worst verdict on a residual; ``"not stationary"`` too where the ELBO still rises, or at a saddle.
+
+        Where the residuals vanish but the gain is known too poorly, it is ``"undecided"``.
+        """
         if self.is_rising or self.saddle:
             return "not stationary"
-        return worst([residual.verdict(self.tolerance) for residual in self.residuals])
+        found = worst([residual.verdict(self.tolerance) for residual in self.residuals])
+        return "undecided" if self.is_gain_unknown else found
 
     @property
     def is_unexplained(self) -> bool:
@@ -269,6 +280,11 @@ class Certificate:
             return (
                 f"Not stationary: every variance fits within {tolerance}, but the ELBO still rises; {self.steps} "
                 f"full-batch steps gain {_rounded(self.gain or 0.0, self.gain_error)} nats."
+            )
+        if self.is_gain_unknown:
+            return (
+                f"Undecided: every variance fits within {tolerance}, but {self.steps} full-batch steps gain "
+                f"{_rounded(self.gain or 0.0, self.gain_error)} nats, against a tolerance of {self.gain_tolerance:.2g}."
             )
         still = ""
         if self.gain is not None:

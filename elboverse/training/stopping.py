@@ -309,6 +309,10 @@ class UntilStationary:
             return f"weights diverge (the largest is {largest:.2g}): the ELBO has no maximum at finite weights"
         if found.is_rising:
             return f"{spent} and the ELBO still rises; allow more by training.max_epochs or training.polish_steps"
+        if found.is_gain_unknown:
+            return (
+                f"{spent}, and what is still to gain is not known to the tolerance; allow more by training.polish_steps"
+            )
         if found.verdict == "undecided":
             return f"{spent}, and {found.samples} Monte-Carlo samples of each point do not decide {found.largest.name}"
         return f"{spent}; allow more by training.polish_steps"

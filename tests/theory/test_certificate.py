@@ -52,6 +52,14 @@ def test_an_elbo_that_still_rises_is_not_stationary() -> None:
     assert "still rises" in certificate(gain=0.1).sentence()
 
 
+def test_a_gain_that_is_not_known_to_the_tolerance_is_undecided() -> None:
+    worth = certificate().gain_tolerance
+    found = certificate(gain=-0.1 * worth, gain_error=2 * worth, steps=5)
+    assert found.verdict == "undecided"
+    assert "5 full-batch steps gain" in found.sentence()
+    assert certificate(gain=0.1 * worth, gain_error=0.4 * worth, steps=5).verdict == "stationary"
+
+
 def test_a_saddle_is_not_stationary_and_is_named() -> None:
     found = certificate(saddle={1: 0.2})
     assert found.verdict == "not stationary"
