@@ -219,7 +219,7 @@ class Certificate:
 
     @property
     def is_gain_unknown(self) -> bool:
-        """Whether the residuals vanish, but what full-batch steps gain is not known to be below the tolerance's worth."""
+        """Whether the residuals vanish, but what full-batch steps still gain is not known to the tolerance."""
         fits = worst([residual.verdict(self.tolerance) for residual in self.residuals]) == "stationary"
         bound = -math.inf if self.gain is None else self.gain + 2 * self.gain_error
         return fits and not self.saddle and not self.is_rising and bound > self.gain_tolerance
