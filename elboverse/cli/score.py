@@ -51,4 +51,5 @@ def score(
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     finish(out, rows, columns, "scores", quiet=quiet)
     if not quiet:
-        click.echo(f"Mean ELBO {float(columns['elbo'].mean()):z.4f} nats", err=True)
+        units = "scaled" if scaled_units else "data"
+        click.echo(f"Mean ELBO {float(columns['elbo'].mean()):z.4f} nats, in {units} units", err=True)

@@ -352,7 +352,7 @@ def _summarise(run: Run, console: Console) -> None:
         console.print("")
         if overfit:
             console.print(overfit, soft_wrap=True)
-        for sentence in told(found, shlex.quote(str(run.path))):
+        for sentence in told(found, shlex.quote(str(run.path)), overfitted=bool(overfit)):
             console.print(sentence, soft_wrap=True)
     command = shlex.join(["elboverse", "analyze", "collapse", str(run.path)])
     console.print(f"\nSaved {run.path}. Next:\n  {command}", soft_wrap=True)

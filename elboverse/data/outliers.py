@@ -67,7 +67,7 @@ def outlier_notes(
                 f"{float(lowest[column]):g} to {float(highest[column]):g}; it may carry the held-out averages"
             )
     if len(train) >= _FEWEST and train.is_floating_point():
-        squares = (train.double() - train.double().mean(0)).square()
+        squares = ((train.double() - train.double().mean(0)) / ranges).square()  # in ranges, so that none overflows
         share = squares.amax(0) / squares.sum(0).clamp(min=1e-300)
         for column in share.argsort(descending=True)[:_LISTED].tolist():
             if float(share[column]) <= CARRIES or float(squares[:, column].sum()) == 0:

@@ -335,12 +335,13 @@ def certificates(documents: Mapping[str, Any], step: int | None = None) -> list[
         return []
 
 
-def told(found: Sequence[Certificate], path: str) -> list[str]:
+def told(found: Sequence[Certificate], path: str, *, overfitted: bool = False) -> list[str]:
     """Return what certificates say in sentences: the verdict, and one thing to do next where there is one.
 
     Args:
         found: one per replica, at least one.
         path: of the run, as a shell takes it.
+        overfitted: whether held-out points are fitted far worse, so that training longer would not help.
     """
     order = sorted(range(len(found)), key=lambda replica: _rank(found[replica]), reverse=True)
     first = found[order[0]]
@@ -367,7 +368,7 @@ def told(found: Sequence[Certificate], path: str) -> list[str]:
             f"{path} --set training.variances=learned`; or begin the dead latents anew, `elboverse train --resume "
             f"{path} --until stationary`."
         )
-    elif first.verdict == "not stationary":
+    elif first.verdict == "not stationary" and not overfitted:
         sentences.append(f"Next: train longer, `elboverse train --resume {path} --until stationary`.")
     elif first.verdict == "undecided":
         sentences.append("Next: train with more samples, `--set training.samples=…`, or with a larger tolerance.")

@@ -33,6 +33,9 @@ def test_a_small_table_is_trained_to_the_optimum_of_a_linear_vae_and_says_so(
     told = capsys.readouterr().out
     assert "linear-vae with 4 latents, trained until it is stationary" in told
     assert "Overfitted" not in told
+    for options, units in ((), "data"), (("--scaled-units",), "scaled"):
+        main(["score", str(tmp_path / "run"), "-o", str(tmp_path / f"{units}.csv"), *options])
+        assert f"nats, in {units} units" in capsys.readouterr().err
     with Run.open(tmp_path / "run" / "run.h5") as run:
         assert [one.verdict for one in certificates(run.documents, run.checkpoint_step)] == ["stationary"]
 
@@ -47,7 +50,9 @@ def test_a_network_that_learned_a_small_table_by_heart_is_called_overfitted(
 ) -> None:
     settings = ["model=vae-1", "model.latent_dim=4", "training.until=epochs", "training.epochs=2500"]
     main(["train", str(table), "--out", str(tmp_path), *(part for one in settings for part in ("--set", one))])
-    assert "Overfitted: the ELBO of held-out points is" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "Overfitted: the ELBO of held-out points is" in told
+    assert "Next: train longer" not in told
 
 
 def test_a_mistyped_file_is_told_the_one_beside_it(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,3 +68,10 @@ def test_a_warning_is_one_plain_line_of_the_command_line(tmp_path: Path) -> None
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stderr
     assert told.startswith("Warning: dataset 'array': ")
     assert ".py" not in told
+
+
+def test_values_near_the_largest_number_are_no_outliers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "huge.npy", 1e300 * np.random.default_rng(0).normal(size=(200, 3)))
+    main(["data", "info", str(tmp_path / "huge.npy")])
+    told = capsys.readouterr()
+    assert "carries" not in told.out + told.err
