@@ -75,7 +75,7 @@ def findings(data: Data, support: Support | None = None) -> list[Finding]:
     raw = data.scaling.undo(seen)
     # What was scaled and scaled back is off by rounding errors, as large as those of the type that it was stored in.
     rounding = 16 * torch.finfo(data.train.dtype if data.train.is_floating_point() else torch.float32).eps
-    slack = rounding * raw.abs().amax(0).clamp_min(1)
+    slack = rounding * (raw.abs().amax(0) + data.scaling.offset.abs() + data.scaling.scale).to(raw)
     nearest = raw.round()
     whole = ((raw - nearest).abs() <= slack).all(0)
     raw = torch.where(whole, nearest, raw)

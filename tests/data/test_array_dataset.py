@@ -337,7 +337,7 @@ def test_a_csv_without_a_header_has_no_names(tmp_path: Path) -> None:
 
 def test_a_csv_with_byte_order_mark_and_windows_line_ends_is_read(tmp_path: Path) -> None:
     path = tmp_path / "windows.csv"
-    path.write_bytes(b'\xef\xbb\xbf"a","b"\r\n1,2\r\n')
+    path.write_bytes(b'\xef\xbb\xbf"a","b"\r\n1,2\r\n3,5\r\n4,1\r\n2,7\r\n')
     assert load(path).names == ("a", "b")
 
 

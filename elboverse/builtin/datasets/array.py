@@ -125,6 +125,11 @@ def data_of_points(raw: RawPoints, options: Any, seed: int, what: str) -> Data:
         _require_finite(points, raw, what)
     whole = options.scaling_per == "array" or (options.scaling_per == "auto" and (is_image(shape) or raw.is_curve))
     train_rows, held_rows = split_order(len(points), options.held_out, seed if options.seed is None else options.seed)
+    if len(train_rows) < 2:
+        raise DataError(
+            f"{what}: got {len(points)} point{'' if len(points) == 1 else 's'}, {len(train_rows)} for training; "
+            "expected at least 2 for training (dataset.held_out is the share that is kept from it)"
+        )
     train, held_out = points[train_rows], points[held_rows]
     order = torch.cat((train_rows, held_rows)).numpy()
     how: Binarise = getattr(options, "binarise", "no")
