@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,10 @@ def find_config(source: str | Path) -> Path:
     if path.suffix == ".toml" or path.is_absolute() or exists:
         what = "is not a file" if exists else "no such file"
         raise ConfigError(f"{path}: {what}; give a TOML file or one of the names {', '.join(named)}")
-    beside = [entry.name for entry in Path().iterdir()] if path.suffix and path.parent == Path() else []
+    beside: list[str] = []
+    if path.suffix and path.parent == Path():
+        with suppress(OSError):  # a folder that may not be listed
+            beside = [entry.name for entry in Path().iterdir()]
     hint = nearest(str(source), [*named, *beside])
     message = f"no config {str(source)!r}{f' ({hint})' if hint else ''}"
     raise ConfigError(f"{message}: neither a file nor one of the names {', '.join(named)}")

@@ -61,6 +61,15 @@ def test_a_mistyped_file_is_told_the_one_beside_it(table: Path, monkeypatch: pyt
         find_config("measured.cvs")
 
 
+def test_a_folder_that_may_not_be_listed_gives_no_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: Path) -> list[Path]:
+        raise PermissionError(13, "Permission denied", ".")
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(ConfigError, match=r"no config 'measured.cvs': neither a file"):
+        find_config("measured.cvs")
+
+
 def test_a_warning_is_one_plain_line_of_the_command_line(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).poisson(3.0, size=(60, 3))
     np.savetxt(tmp_path / "counts.csv", rows, delimiter=",", header="a,b,c", comments="", fmt="%d")
